@@ -1,0 +1,34 @@
+"""The bus of a hub that is one process."""
+
+import logging
+from collections.abc import Callable
+
+Handler = Callable[[object], None]
+
+log = logging.getLogger(__name__)
+
+
+class InProcessBus:
+    """Publishes by calling every subscriber of the subject, in the order of their subscription."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[Handler]] = {}
+
+    def publish(self, subject: str, payload: object) -> None:
+        """Call the subscribers. One that raises is logged and does not keep the rest from hearing."""
+        for handler in tuple(self._handlers.get(subject, ())):
+            try:
+                handler(payload)
+            except Exception:
+                log.exception("a subscriber of %s failed", subject)
+
+    def subscribe(self, subject: str, handler: Handler) -> Callable[[], None]:
+        """Hear ``subject`` until the returned function is called."""
+        handlers = self._handlers.setdefault(subject, [])
+        handlers.append(handler)
+
+        def unsubscribe() -> None:
+            if handler in handlers:
+                handlers.remove(handler)
+
+        return unsubscribe

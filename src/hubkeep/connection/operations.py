@@ -1,0 +1,57 @@
+"""The one table of operations: what it is called, on which surface and address, and which permission it needs.
+
+Deny by default: an address that no row names is refused. ``{device}`` in an address limits the operation to the
+identity that the credential opens. Source: service-protocols 1.5; device-protocols 3.6, 4.5, 5.
+"""
+
+from typing import Literal, NamedTuple
+
+from hubkeep.model import Permission
+
+
+class Operation(NamedTuple):
+    """any_of: holding one of these permissions is enough; empty: open to anybody (said in ``note``)."""
+
+    name: str
+    surface: Literal["https", "mqtt", "amqp"]
+    address: str  # METHOD /path, topic, or role and link address
+    any_of: tuple[Permission, ...]
+    note: str = ""
+
+
+_READ = (Permission.REGISTRY_READ,)
+_WRITE = (Permission.REGISTRY_WRITE,)
+_SERVICE = (Permission.SERVICE_CONNECT,)
+_DEVICE = (Permission.DEVICE_CONNECT,)
+_ALL = (Permission.REGISTRY_READ | Permission.REGISTRY_WRITE | Permission.SERVICE_CONNECT | Permission.DEVICE_CONNECT,)
+
+OPERATIONS: tuple[Operation, ...] = (
+    # identities and statistics
+    Operation("devices/list", "https", "GET /devices", _READ),
+    Operation("devices/get", "https", "GET /devices/{id}", _READ),
+    Operation("devices/put", "https", "PUT /devices/{id}", _WRITE),
+    Operation("devices/delete", "https", "DELETE /devices/{id}", _WRITE),
+    Operation("statistics/devices", "https", "GET /statistics/devices", (*_READ, *_SERVICE)),
+    Operation("statistics/service", "https", "GET /statistics/service", (*_READ, *_SERVICE)),
+    # device-to-cloud
+    Operation("events/post", "https", "POST /devices/{device}/messages/events", _DEVICE),
+    Operation("mqtt/connect", "mqtt", "CONNECT {device}", _DEVICE),
+    Operation("events/publish", "mqtt", "PUBLISH devices/{device}/messages/events/", _DEVICE),
+    Operation("events/send", "amqp", "sender /devices/{device}/messages/events", _DEVICE),
+    # the Event Hubs-compatible endpoint
+    Operation("events/read", "amqp", "receiver {events}/ConsumerGroups/{group}/Partitions/{partition}", _SERVICE),
+    Operation("events/manage", "amqp", "both {events}/$management", _SERVICE),
+    Operation("cbs", "amqp", "both $cbs", (), "where credentials are put; gives no right by itself"),
+    # the hub's own administration
+    Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
+    Operation("admin/status", "https", "GET /api/status", _ALL),
+    Operation("admin/policies", "https", "GET /api/policies", _ALL),
+    Operation("admin/trust-bundle", "https", "GET /api/trust-bundle", (), "public certificates only"),
+)
+
+BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}
+
+
+def allows(permissions: Permission, operation: Operation) -> bool:
+    """Whether ``permissions`` hold one of the operation's alternatives."""
+    return not operation.any_of or any(permissions & needed == needed for needed in operation.any_of)

@@ -1,0 +1,209 @@
+"""What the hub refuses, and the one table that says it on every wire.
+
+Rules raise a ``HubError``. Its text may reach the peer, so it never holds a key, a token, SQL or the cause of a failed
+login; ``reason`` and ``remedy`` are for the operator alone (``hubkeep explain``). Listeners read ``ON_WIRE``.
+
+Numbers and names: service-protocols 2.16. Error conditions: AMQP 1.0 part 2, 2.8.15, and device-protocols 4.10.
+Return codes: MQTT 3.1.1 table 3.1, chosen as in device-protocols 3.2 (clients give up on 4 and 5, and retry on 3).
+"""
+
+from typing import NamedTuple
+
+
+class HubError(Exception):
+    """Something the hub refuses.
+
+    text: short and fixed, may be sent to the peer.
+    reason: which check failed, for the operator. remedy: what would mend it, for the operator.
+    tracking_id: set when the refusal is recorded; the peer sees it, ``hubkeep explain`` looks it up.
+    """
+
+    text = "The request was refused."
+
+    def __init__(self, text: str = "", *, reason: str = "", remedy: str = "") -> None:
+        super().__init__(text or self.text)
+        self.reason = reason or text or self.text
+        self.remedy = remedy
+        self.tracking_id = ""
+
+
+class BadRequest(HubError):
+    """An argument is missing, malformed or out of range."""
+
+    text = "The request is not valid."
+
+
+class BadApiVersion(BadRequest):
+    """``api-version`` is missing on a service path, or is no date."""
+
+    text = "The api-version is missing or not valid."
+
+
+class FormatError(BadRequest):
+    """A body that is not the JSON it should be."""
+
+    text = "The body could not be read."
+
+
+class Unauthorized(HubError):
+    """No credential, or one that proves nothing: unknown identity, wrong key, expired. One answer for all (L-I1)."""
+
+    text = "Not authorised."
+
+
+class DeviceDisabled(Unauthorized):
+    """A good credential of a disabled identity (device-protocols 3.2)."""
+
+    text = "Not authorised."
+
+
+class Forbidden(HubError):
+    """A genuine credential that lacks the right (401002)."""
+
+    text = "The credential does not allow this operation."
+
+
+class QuotaExceeded(HubError):
+    """A count that the hub keeps below a limit would pass it."""
+
+    text = "A quota of this hub is used up."
+
+
+class DeviceNotFound(HubError):
+    text = "The device is not registered."
+
+
+class ModuleNotFound(HubError):
+    text = "The module is not registered."
+
+
+class NotFound(HubError):
+    """An address, path, partition or consumer group that does not exist."""
+
+    text = "There is nothing at this address."
+
+
+class NotImplementedHere(HubError):
+    text = "This operation is not implemented."
+
+
+class MethodNotAllowed(HubError):
+    text = "This method is not allowed here."
+
+
+class RequestTimeout(HubError):
+    """A request that came too slowly (L-L19)."""
+
+    text = "The request was not complete in time."
+
+
+class DeviceAlreadyExists(HubError):
+    text = "A device with this id exists already."
+
+
+class ModuleAlreadyExists(HubError):
+    text = "A module with this id exists already on this device."
+
+
+class PreconditionFailed(HubError):
+    text = "Precondition failed: the supplied etag is not the current one."
+
+
+class MessageTooLarge(HubError):
+    text = "The message is too large."
+
+
+class UnsupportedEncoding(HubError):
+    """A Content-Encoding that the hub does not read (L-H4)."""
+
+    text = "This content encoding is not supported."
+
+
+class Misdirected(HubError):
+    """A Host that is none of the hub's names (L-H10)."""
+
+    text = "This host is not served here."
+
+
+class Throttled(HubError):
+    """A rate limit was passed. ``retry_after``: seconds."""
+
+    text = "Too many requests."
+    retry_after = 1
+
+
+class ResourceLimit(HubError):
+    """Too many links, receivers or subscriptions."""
+
+    text = "Too many of these are open."
+
+
+class LinkStolen(HubError):
+    """A newer link of the same identity, or a higher owner level, took over."""
+
+    text = "A newer link took over."
+
+
+class StoreUnavailable(HubError):
+    """The hub cannot make a write durable now: disk full, store failing. The peer repeats later."""
+
+    text = "The hub cannot store this now."
+    retry_after = 5
+
+
+class EventLogDamaged(StoreUnavailable):
+    """Stored events do not match their checksum or are missing. Names the exact range; nothing is skipped."""
+
+    text = "A part of the event log cannot be read."
+
+
+class ServerBusy(HubError):
+    """Overload or shutting down."""
+
+    text = "The hub is busy."
+    retry_after = 5
+
+
+class OnWire(NamedTuple):
+    """One refusal on every surface."""
+
+    http: int  # RFC 9110 status
+    number: int  # the six digits that clients and operators know
+    name: str  # as in the client enums
+    amqp: str  # error condition
+    connack: int  # MQTT 3.1.1 return code; after CONNECT the socket is closed instead
+
+
+ON_WIRE: dict[type[HubError], OnWire] = {
+    BadRequest: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
+    BadApiVersion: OnWire(400, 400001, "InvalidProtocolVersion", "com.microsoft:argument-error", 2),
+    FormatError: OnWire(400, 400006, "IotHubFormatError", "amqp:decode-error", 2),
+    Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5),
+    DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3),
+    Forbidden: OnWire(401, 401002, "IotHubUnauthorizedAccess", "amqp:unauthorized-access", 5),
+    QuotaExceeded: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5),
+    ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5),
+    NotFound: OnWire(404, 404000, "NotFound", "amqp:not-found", 5),
+    NotImplementedHere: OnWire(501, 501000, "NotImplemented", "amqp:not-implemented", 3),
+    MethodNotAllowed: OnWire(405, 405000, "MethodNotAllowed", "amqp:not-allowed", 3),
+    RequestTimeout: OnWire(408, 408001, "RequestTimeout", "com.microsoft:timeout", 3),
+    DeviceAlreadyExists: OnWire(409, 409001, "DeviceAlreadyExists", "com.microsoft:device-already-exists", 3),
+    ModuleAlreadyExists: OnWire(409, 409301, "ModuleAlreadyExistsOnDevice", "com.microsoft:device-already-exists", 3),
+    LinkStolen: OnWire(409, 409002, "LinkCreationConflict", "amqp:link:stolen", 3),
+    PreconditionFailed: OnWire(412, 412001, "PreconditionFailed", "com.microsoft:precondition-failed", 3),
+    MessageTooLarge: OnWire(413, 413001, "MessageTooLarge", "amqp:link:message-size-exceeded", 3),
+    UnsupportedEncoding: OnWire(415, 400103, "InvalidContentEncodingOrType", "com.microsoft:argument-error", 3),
+    Misdirected: OnWire(421, 404000, "NotFound", "amqp:not-found", 5),
+    Throttled: OnWire(429, 429001, "ThrottlingException", "com.microsoft:device-container-throttled", 3),
+    ResourceLimit: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    StoreUnavailable: OnWire(503, 503001, "ServiceUnavailable", "amqp:resource-limit-exceeded", 3),
+    EventLogDamaged: OnWire(503, 503001, "ServiceUnavailable", "amqp:internal-error", 3),
+    ServerBusy: OnWire(503, 503001, "ServiceUnavailable", "amqp:connection:forced", 3),
+}
+BUG = OnWire(500, 500001, "ServerError", "amqp:internal-error", 3)
+
+
+def on_wire(error: BaseException) -> OnWire:
+    """The row for ``error``; ``BUG`` for anything that is not a HubError, so that no detail leaks."""
+    return ON_WIRE.get(type(error), BUG)  # type: ignore[arg-type]  # an unknown type is the default's case

@@ -1,0 +1,29 @@
+"""Shared access policies and the four permissions (service-protocols 1.4)."""
+
+import enum
+
+import msgspec
+
+
+class Permission(enum.IntFlag):
+    """The numbers are those of the service clients' object model; writing implies reading."""
+
+    REGISTRY_READ = 1
+    REGISTRY_WRITE = 3
+    SERVICE_CONNECT = 4
+    DEVICE_CONNECT = 8
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set of permissions with two keys, both always valid.
+
+    Keys are the decoded bytes. Event Hubs clients sign with the base64 text of the same key (service-protocols 1.3).
+    """
+
+    name: str
+    permissions: Permission
+    primary_key: bytes
+    secondary_key: bytes
+
+    def __repr__(self) -> str:
+        return f"Policy({self.name!r}, {self.permissions!r})"

@@ -1,0 +1,48 @@
+"""Who stands behind a link, settled once from its credential, and where the link comes from."""
+
+from typing import Literal
+
+import msgspec
+
+from .policy import Permission
+
+Surface = Literal["mqtt", "amqp", "https"]
+
+
+class LinkInfo(msgspec.Struct, frozen=True, gc=False):
+    """Where a request or connection comes from: for refusals and the audit record."""
+
+    surface: Surface
+    peer: str = ""  # address:port of the socket
+    tls: str = ""  # negotiated version
+    client: str = ""  # user agent, DeviceClientType or container id: diagnostic text of the peer, never trusted
+    websocket: bool = False
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a proven credential stands for.
+
+    device_id, module_id: the identity that the credential opens; empty for a policy that opens many.
+    policy: name of the shared access policy that signed, empty for an identity's own key.
+    scope: path segments below the hub that the token is limited to (``("devices", "a")``); empty: the whole hub.
+    expires: Unix seconds after which the link must go (the token's expiry, without grace).
+    auth_scope, auth_type: how events tell it (service-protocols 5.6): hub, device or module; sas, symkey or x509.
+    """
+
+    permissions: Permission
+    device_id: str = ""
+    module_id: str = ""
+    generation_id: str = ""
+    policy: str = ""
+    scope: tuple[str, ...] = ()
+    expires: float = 0.0
+    auth_scope: Literal["hub", "device", "module"] = "hub"
+    auth_type: Literal["sas", "symkey", "x509"] = "sas"
+    key: Literal["primary", "secondary", ""] = ""
+
+    @property
+    def name(self) -> str:
+        """The identity or the policy, as people write it."""
+        if self.policy:
+            return f"policy {self.policy}"
+        return f"{self.device_id}/{self.module_id}" if self.module_id else self.device_id

@@ -1,0 +1,178 @@
+"""What the rules need from outside, as small Protocols. Adapters: ``store``, ``bus``, ``connection/event_encoding``."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from hubkeep.errors import HubError
+from hubkeep.model import Identity, LinkInfo, Message, Policy, Principal, Refusal
+
+
+class Clock(Protocol):
+    """Time as a parameter: tests move it."""
+
+    def now(self) -> float:
+        """Unix seconds (wall clock): tokens, expiry, stamps."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump: keep-alive, time-outs."""
+
+
+class Seal(Protocol):
+    """Keys at rest."""
+
+    def seal(self, secret: bytes, context: str) -> bytes:
+        """Encrypt and authenticate. ``context`` names what the secret belongs to; it must be the same on opening."""
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """The secret. Raises StoreUnavailable when the seal is broken or belongs to another key or context."""
+
+
+class IdentityCount(NamedTuple):
+    total: int
+    enabled: int
+    disabled: int
+    connected: int
+
+
+class Activity(NamedTuple):
+    """One change of connection state or last activity; times in Unix seconds."""
+
+    device_id: str
+    module_id: str
+    connected: bool | None  # None: unchanged
+    at: float
+
+
+class IdentityStore(Protocol):
+    """Device and module identities. Keys arrive and leave unsealed; at rest they are sealed."""
+
+    async def get(self, device_id: str, module_id: str = "") -> Identity | None: ...
+
+    async def create(self, identity: Identity) -> None:
+        """Raises DeviceAlreadyExists or ModuleAlreadyExists; DeviceNotFound for a module without its device."""
+
+    async def replace(self, identity: Identity, etag: str | None) -> bool:
+        """Replace the writable fields where the stored etag is ``etag`` (None: any). False: absent or another etag."""
+
+    async def delete(self, device_id: str, module_id: str, etag: str | None) -> bool:
+        """Delete (a device with its modules) where the etag is ``etag`` (None: any). False: absent or another etag."""
+
+    async def list(self, top: int, after: str = "") -> Sequence[Identity]:
+        """Devices (no modules) by id, at most ``top``, whose id sorts after ``after``."""
+
+    async def count(self) -> IdentityCount:
+        """Devices by status, and how many are connected."""
+
+    async def record_activity(self, changes: Iterable[Activity]) -> None:
+        """Write connection state and last activity in one transaction. Unknown identities are passed over."""
+
+    async def disconnect_all(self, at: float) -> None:
+        """Every identity is disconnected: at the start of a hub that nobody can be connected to yet."""
+
+
+class PolicyStore(Protocol):
+    async def all(self) -> Sequence[Policy]: ...
+
+    async def put(self, policy: Policy) -> None: ...
+
+
+class RefusalStore(Protocol):
+    async def add(self, refusals: Sequence[Refusal], keep: int) -> None:
+        """Append; of the oldest, forget what exceeds ``keep``."""
+
+    async def find(self, key: str, most: int) -> Sequence[Refusal]:
+        """Newest first: by tracking id, or by the identity claimed; an empty key means all."""
+
+
+class RecordRefusal(Protocol):
+    """Every refusal is recorded with its reason; the peer gets the tracking id."""
+
+    def __call__(self, error: HubError, link: LinkInfo, *, identity: str, operation: str, **presented: str) -> str:
+        """Record ``error``, set and return its tracking id (32 hex digits). Never raises, never waits."""
+
+
+class Event(NamedTuple):
+    """One stored event. head and tail: see EventEncoding."""
+
+    sequence: int
+    offset: int
+    enqueued: int  # Unix milliseconds, never going down within a partition
+    head: bytes
+    tail: bytes
+
+
+class PartitionState(NamedTuple):
+    """first_sequence: of the oldest retained event. last_*: of the newest; -1 and 0 when nothing was ever stored."""
+
+    first_sequence: int
+    last_sequence: int
+    last_offset: int
+    last_enqueued: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.last_sequence < self.first_sequence
+
+
+class EventLog(Protocol):
+    """Telemetry, by partition, in order, durable before it is acknowledged.
+
+    All methods run on the hub's event loop.
+    """
+
+    partitions: int
+    pending_bytes: int  # appended and not yet durable
+
+    def append(
+        self,
+        partition: int,
+        head: bytes,
+        tails: Sequence[bytes],
+        on_durable: Callable[[HubError | None], None] | None,
+    ) -> None:
+        """Put events into the open batch; ``on_durable(None)`` runs once they are on disk, or with the refusal.
+
+        Raises StoreUnavailable when nothing can be stored now: then nothing was stored, nothing is acknowledged.
+        """
+
+    def state(self, partition: int) -> PartitionState: ...
+
+    async def read(self, partition: int, sequence: int, max_bytes: int) -> Sequence[Event]:
+        """Events from ``sequence`` on (the oldest retained if that is gone); empty when there is none yet.
+
+        Raises EventLogDamaged naming the range that does not match its checksum or is missing.
+        """
+
+    def read_cached(self, partition: int, sequence: int, max_bytes: int) -> Sequence[Event] | None:
+        """The same without waiting, from memory; None when they are not there and ``read`` must be asked."""
+
+    async def sequence_at_offset(self, partition: int, offset: int) -> int:
+        """The sequence number of the first event whose offset is at least ``offset``."""
+
+    async def sequence_after_time(self, partition: int, milliseconds: int) -> int:
+        """The sequence number of the first event enqueued after ``milliseconds``."""
+
+    def on_commit(self, partition: int, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call ``wake`` after each commit to the partition. Returns what ends that."""
+
+
+class EventEncoding(Protocol):
+    """The stored form of an event, encoded once.
+
+    head: what is the same for all events of one sender (identity annotations); it is stored once per batch.
+    tail: ingress time, per-message annotations and the sections behind them, ready for readers.
+    """
+
+    def head(self, sender: Principal, *, source: str = "Telemetry", model_id: str | None = None) -> bytes: ...
+
+    def tail(self, message: Message, ingress: int) -> bytes:
+        """ingress: Unix milliseconds. Raises BadRequest for what cannot be encoded."""
+
+
+class Bus(Protocol):
+    """Passing-on between the hub's parts and, scaled out, its nodes. At most once, no storage."""
+
+    def publish(self, subject: str, payload: object) -> None: ...
+
+    def subscribe(self, subject: str, handler: Callable[[object], None]) -> Callable[[], None]:
+        """Returns what unsubscribes."""

@@ -1,0 +1,154 @@
+"""One frozen settings tree, checked once at start.
+
+Sources, strongest first: command-line options, environment (``HUBKEEP_TLS__MINIMUM=1.3``), the TOML file of ``--config``.
+Every setting is described here and listed from here in docs/reference/settings.md.
+"""
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+import pydantic_settings
+from pydantic import Field
+
+from hubkeep import limits
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used. The text names it and says what would do."""
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Listeners(_Section):
+    """Where the hub listens. Port 0 takes any free one; None switches the listener off."""
+
+    address: str = Field("127.0.0.1", description="Address that all listeners bind.")
+    https_port: int | None = Field(443, ge=0, le=65535, description="HTTPS and WebSockets.")
+    mqtt_port: int | None = Field(8883, ge=0, le=65535, description="MQTT over TLS.")
+    amqp_port: int | None = Field(5671, ge=0, le=65535, description="AMQP over TLS: devices, services, events.")
+    plain_amqp_port: int | None = Field(
+        None, ge=0, le=65535, description="AMQP without TLS for UseDevelopmentEmulator=true; loopback only."
+    )
+    metrics_port: int | None = Field(
+        9464, ge=0, le=65535, description="/metrics, /healthz and /readyz over plain HTTP, always on loopback."
+    )
+    backlog: int = Field(4096, ge=1, description="Connections that the kernel holds before accept.")
+
+
+class Tls(_Section):
+    """Protocol versions and suites (provisioning-and-pki 3.2)."""
+
+    minimum: Literal["1.0", "1.1", "1.2", "1.3"] = Field("1.2", description="Oldest version; below 1.2 only by name.")
+    compat_suites: bool = Field(False, description="Adds ECDHE-CBC-SHA2 suites for old devices.")
+
+
+class Events(_Section):
+    """The event log behind the Event Hubs-compatible endpoint."""
+
+    name: str = Field("hubkeep-events", description="Event Hubs-compatible name (EntityPath).")
+    partitions: int = Field(4, ge=1, le=32, description="Fixed when the data directory is made.")
+    consumer_groups: tuple[str, ...] = Field((), description="Besides $Default.")
+    retention_hours: float = Field(limits.RETENTION_HOURS.value, gt=0, description="Age at which events go.")
+    retention_bytes: int = Field(limits.RETENTION_BYTES.value, gt=0, description="Bytes kept; the oldest go first.")
+
+
+class LimitChanges(_Section):
+    """Changes of the defaults in limits.py, by name."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
+
+    def resolve(self) -> limits.Limits:
+        """The limits in force. Raises SettingsError for a name that limits.py does not know."""
+        try:
+            return limits.Limits(**{name: int(value) for name, value in (self.model_extra or {}).items()})
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"limits: {error}") from None
+
+
+class Settings(pydantic_settings.BaseSettings):
+    """The whole configuration of one hub process. Built once at start; never changed."""
+
+    model_config = pydantic_settings.SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="HUBKEEP_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    mode: Literal["serve", "dev"] = Field("serve", description="dev: published keys on loopback.")
+    data: Path = Field(Path(".hubkeep"), description="The data directory.")
+    host_names: tuple[str, ...] = Field(
+        ("localhost",), description="Names that clients dial; the first one is the hub's own."
+    )
+    listeners: Listeners = Field(default_factory=Listeners)
+    tls: Tls = Field(default_factory=Tls)
+    events: Events = Field(default_factory=Events)
+    limits: LimitChanges = Field(default_factory=LimitChanges)
+    lenient_subscriptions: bool = Field(
+        False, description="Answer an unknown MQTT filter with 0x80 instead of closing."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON.")
+
+    @property
+    def host_name(self) -> str:
+        """The hub's own name: in connection strings and tokens."""
+        return self.host_names[0]
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the hub."""
+        try:
+            return ipaddress.ip_address(self.listeners.address).is_loopback
+        except ValueError:
+            return self.listeners.address == "localhost"
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.host_names:
+            raise ValueError("host_names: at least one name is needed")
+        if self.listeners.plain_amqp_port is not None and not self.on_loopback:
+            raise ValueError("listeners.plain_amqp_port: AMQP without TLS is for a loopback address only")
+        self.limits.resolve()
+        return self
+
+
+def load(config: Path | None = None, **options: Any) -> Settings:
+    """Settings from the file, the environment and ``options`` (None: not given), in rising strength.
+
+    Raises SettingsError with every fault, one a line, or that the file cannot be read.
+    """
+    from_file: dict[str, Any] = {}
+    if config is not None:
+        try:
+            from_file = tomllib.loads(config.read_text())
+        except OSError as error:
+            raise SettingsError(f"{config}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{config}: {error}") from None
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        from_environment = _environment()
+        return Settings(**_merged(_merged(from_file, from_environment), given))
+    except pydantic.ValidationError as error:
+        lines = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _environment() -> dict[str, Any]:
+    source = pydantic_settings.EnvSettingsSource(Settings)
+    return {name: value for name, value in source().items() if value is not None}
+
+
+def _merged(weaker: dict[str, Any], stronger: dict[str, Any]) -> dict[str, Any]:
+    result = dict(weaker)
+    for name, value in stronger.items():
+        below = result.get(name)
+        result[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
