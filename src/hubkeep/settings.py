@@ -1,6 +1,7 @@
 """One frozen settings tree, checked once at start.
 
-Sources, strongest first: command-line options, environment (``HUBKEEP_TLS__MINIMUM=1.3``), the TOML file of ``--config``.
+Sources, strongest first: command-line options, environment (``HUBKEEP_TLS__MINIMUM=1.3``), the TOML file that
+``--config`` names.
 Every setting is described here and listed from here in docs/reference/settings.md.
 """
 
@@ -86,10 +87,10 @@ class Settings(pydantic_settings.BaseSettings):
     host_names: tuple[str, ...] = Field(
         ("localhost",), description="Names that clients dial; the first one is the hub's own."
     )
-    listeners: Listeners = Field(default_factory=Listeners)
-    tls: Tls = Field(default_factory=Tls)
-    events: Events = Field(default_factory=Events)
-    limits: LimitChanges = Field(default_factory=LimitChanges)
+    listeners: Listeners = Listeners()
+    tls: Tls = Tls()
+    events: Events = Events()
+    limits: LimitChanges = LimitChanges()
     lenient_subscriptions: bool = Field(
         False, description="Answer an unknown MQTT filter with 0x80 instead of closing."
     )
