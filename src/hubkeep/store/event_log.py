@@ -623,7 +623,7 @@ def _states(connection: sqlite3.Connection, partitions: int) -> list[PartitionSt
     for partition in range(partitions):
         first, last = (
             connection.execute(
-                f"SELECT first_sequence, count FROM batch WHERE partition = ? ORDER BY first_sequence {direction} LIMIT 1",  # noqa: S608  # constants only
+                f"SELECT first_sequence, count FROM batch WHERE partition = ? ORDER BY 1 {direction} LIMIT 1",  # noqa: S608
                 (partition,),
             ).fetchone()
             for direction in ("ASC", "DESC")
