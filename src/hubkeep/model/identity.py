@@ -41,3 +41,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Identity({self.name!r}, {self.status}, {self.authentication})"
+
+
+class IdentityChange(msgspec.Struct, frozen=True):
+    """Published as ``identity.changed``: live links of the identity (a device's modules included) must go."""
+
+    device_id: str
+    module_id: str
+    change: Literal["disabled", "deleted", "credentials"]

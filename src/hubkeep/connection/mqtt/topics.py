@@ -1,0 +1,145 @@
+"""What a device may say and hear over MQTT: user name, topics and property bag (device-protocols 3.1, 3.6, 3.7)."""
+
+import datetime as dt
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from hubkeep.errors import BadRequest, Unauthorized
+from hubkeep.model import Message, SystemProperties
+
+_SYSTEM = {
+    "$.mid": "message_id",
+    "$.cid": "correlation_id",
+    "$.uid": "user_id",
+    "$.to": "to",
+    "$.ct": "content_type",
+    "$.ce": "content_encoding",
+    "$.ctime": "creation_time",
+    "iothub-creation-time-utc": "creation_time",
+    "$.sub": "subject",
+    "$.ifid": "interface_id",
+    "$.schema": "schema",
+    "iothub-message-schema": "schema",
+    "$.on": "output_name",
+    "iothub-operation": "operation",
+    "iothub-ack": "ack",
+    "ack": "ack",
+    "$.diagid": "diagnostic_id",
+    "$.diagctx": "diagnostic_context",
+}
+
+
+class UserName(NamedTuple):
+    """What a CONNECT says of itself. Nothing here is proven."""
+
+    host: str
+    device_id: str
+    module_id: str
+    client_type: str
+    model_id: str | None
+
+
+def parse_user_name(user_name: str, client_id: str) -> UserName:
+    """All forms of device-protocols 3.1. Raises Unauthorized when it names another identity than the client id."""
+    host, slash, rest = user_name.partition("/")
+    if not slash or not rest.startswith(client_id):
+        raise Unauthorized(
+            reason=f"the user name does not name the client id {client_id!r} behind the host",
+            remedy="user name: {host}/{client id}/?api-version=2021-04-12",
+        )
+    rest = rest[len(client_id) :]
+    if rest and rest[0] not in "/?":
+        raise Unauthorized(reason=f"the user name names another identity than the client id {client_id!r}")
+    parameters = rest.lstrip("/?").split("&")
+    first = parameters[0]
+    if first and ("/" in first.partition("=")[0] or "=" not in first):
+        # one tolerated exception: an extra segment in front of the parameters, as some module containers send it
+        extra, _, first = first.partition("/")
+        if "=" in extra or "=" not in first or "/" in first.partition("=")[0]:
+            raise Unauthorized(reason=f"the user name names another identity than the client id {client_id!r}")
+        parameters[0] = first
+    values: dict[str, str] = {}
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        values.setdefault(name, percent_decoded(value))
+    device_id, _, module_id = client_id.partition("/")
+    return UserName(host, device_id, module_id, values.get("DeviceClientType", "")[:256], values.get("model-id"))
+
+
+def percent_decoded(text: str) -> str:
+    """Percent-decoding without plus-to-space; a broken escape stays literal. Bytes that are no UTF-8 turn to U+FFFD."""
+    return unquote_to_bytes(text).decode(errors="replace") if "%" in text else text
+
+
+def telemetry_topic(device_id: str, module_id: str) -> bytes:
+    """Prefix of the topics that this identity may publish telemetry to, without the trailing slash."""
+    path = f"{device_id}/modules/{module_id}" if module_id else device_id
+    return f"devices/{path}/messages/events".encode()
+
+
+def subscriptions(device_id: str, module_id: str) -> tuple[frozenset[bytes], bytes]:
+    """The filters of device-protocols 3.6 that this identity may subscribe, and the prefix of narrower method filters.
+
+    Compared literally: ``#`` and ``+`` may occur in ids.
+    """
+    filters = {"$iothub/methods/POST/#", "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"}
+    if module_id:
+        base = f"devices/{device_id}/modules/{module_id}"
+        filters |= {f"{base}/messages/devicebound/#", f"{base}/inputs/#", f"{base}/#"}
+    else:
+        filters.add(f"devices/{device_id}/messages/devicebound/#")
+    return frozenset(each.encode() for each in filters), b"$iothub/methods/POST/"
+
+
+def parse_bag(rest: bytes) -> tuple[SystemProperties, dict[str, str | None]]:
+    """The property bag: what follows ``/messages/events`` in the topic. Tolerant (3.7), linear in its length.
+
+    Raises BadRequest for an ``$.exp`` that is no date.
+    """
+    text = rest.decode().removeprefix("/").removeprefix("?").removesuffix("/")
+    system: dict[str, str | int] = {}
+    properties: dict[str, str | None] = {}
+    for item in text.split("&") if text else ():
+        if not item:
+            continue
+        name, equals, value = item.partition("=")
+        name, value = percent_decoded(name), percent_decoded(value)
+        if name == "$.exp":
+            system["absolute_expiry"] = milliseconds(value)
+        elif (field := _SYSTEM.get(name)) is not None:
+            system[field] = value
+        else:
+            properties[name] = value if equals else None
+    return msgspec.convert(system, SystemProperties), properties
+
+
+def milliseconds(date: str) -> int:
+    """Unix milliseconds of an ISO 8601 text; without a zone it is UTC (D-PY16). Raises BadRequest."""
+    try:
+        # seven fractional digits are legal, Python reads six
+        parsed = dt.datetime.fromisoformat(_six_digits(date))
+    except ValueError:
+        raise BadRequest("A date is not valid.", reason=f"not an ISO 8601 date: {date[:64]!r}") from None
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=dt.UTC)
+    return int(parsed.timestamp() * 1000)
+
+
+def _six_digits(date: str) -> str:
+    head, dot, tail = date.partition(".")
+    if not dot:
+        return date
+    digits = len(tail) - len(tail.lstrip("0123456789"))
+    return f"{head}.{tail[:digits][:6]}{tail[digits:]}"
+
+
+def with_flags(message: Message, *, retain: bool, dup: bool) -> Message:
+    """RETAIN and DUP show as application properties (device-protocols 3.8)."""
+    extra: dict[str, str | None] = {}
+    if retain:
+        extra["mqtt-retain"] = "true"
+    if dup:
+        extra["mqtt-dup"] = "true"
+    return msgspec.structs.replace(message, properties={**message.properties, **extra}) if extra else message

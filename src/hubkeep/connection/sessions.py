@@ -1,0 +1,119 @@
+"""One live link per identity and feature: takeover, cut-off, connection state.
+
+Rules reach live links only through the bus: an identity that is disabled, deleted or given other keys is published as
+``identity.changed``, and its links are cut here, within the same turn of the event loop (L-I2, L-I3).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from hubkeep.errors import DeviceDisabled, HubError, LinkStolen, Unauthorized
+from hubkeep.limits import Limits
+from hubkeep.model import IdentityChange, Principal
+from hubkeep.ports import Activity, Bus, Clock
+
+Key = tuple[str, str]  # device id, module id
+
+
+class LiveLink(Protocol):
+    """What a session can do to a link."""
+
+    def cut(self, error: HubError) -> None:
+        """End the link for ``error``; it calls Sessions.close from its own clean-up."""
+
+
+class Sessions:
+    """Who is connected now. Connection state and last activity gather here until ``take_activity``."""
+
+    def __init__(self, bus: Bus, clock: Clock, limits: Limits) -> None:
+        self._clock, self._limits = clock, limits
+        self._links: dict[Key, dict[LiveLink, str]] = {}
+        self._policies: dict[str, set[LiveLink]] = {}
+        self._activity: dict[Key, Activity] = {}
+        self._takeovers: dict[Key, deque[float]] = {}
+        self._cut_activity: Callable[[], None] | None = None
+        bus.subscribe("identity.changed", self._identity_changed)
+
+    @property
+    def connected(self) -> int:
+        """Identities with at least one live link."""
+        return len(self._links)
+
+    def open(self, principal: Principal, link: LiveLink, feature: str) -> None:
+        """Register a link that has authenticated. An older one of the same feature is cut first (D-28)."""
+        key = (principal.device_id, principal.module_id)
+        links = self._links.get(key)
+        if links is None:
+            links = self._links[key] = {}
+            self._record(key, connected=True)
+        for older in [each for each, of in links.items() if of == feature and each is not link]:
+            self._note_takeover(key)
+            older.cut(LinkStolen(reason="a newer connection of the same identity took over"))
+            links = self._links.setdefault(key, {})
+        links[link] = feature
+        if principal.policy:
+            self._policies.setdefault(principal.policy, set()).add(link)
+
+    def close(self, principal: Principal, link: LiveLink) -> None:
+        """The link is gone. Harmless when it is not registered."""
+        key = (principal.device_id, principal.module_id)
+        links = self._links.get(key)
+        if links is not None and links.pop(link, None) is not None and not links:
+            del self._links[key]
+            self._record(key, connected=False)
+        if principal.policy and (of_policy := self._policies.get(principal.policy)):
+            of_policy.discard(link)
+
+    def touch(self, principal: Principal) -> None:
+        """The identity was active now (last activity)."""
+        key = (principal.device_id, principal.module_id)
+        if key not in self._activity:
+            self._record(key, connected=None)
+
+    def takeover_delay(self, principal: Principal) -> float:
+        """Seconds to wait before the next takeover: 1, 2, 4 ... 30 after ten within a minute (L-M24)."""
+        key = (principal.device_id, principal.module_id)
+        times = self._takeovers.get(key)
+        if not times or key not in self._links:
+            return 0.0
+        since = self._clock.monotonic() - 60
+        while times and times[0] < since:
+            times.popleft()
+        excess = len(times) - self._limits.takeovers
+        return min(30.0, 2.0**excess) if excess >= 0 else 0.0
+
+    def take_activity(self) -> list[Activity]:
+        """What changed since the last call, for the registry."""
+        taken, self._activity = list(self._activity.values()), {}
+        now = self._clock.monotonic() - 60
+        self._takeovers = {key: times for key, times in self._takeovers.items() if times[-1] > now}
+        return taken
+
+    def cut_policy(self, policy: str, error: HubError) -> None:
+        """A policy's key was replaced or the policy deleted: links that used it go."""
+        for link in tuple(self._policies.get(policy, ())):
+            link.cut(error)
+
+    def _note_takeover(self, key: Key) -> None:
+        self._takeovers.setdefault(key, deque(maxlen=64)).append(self._clock.monotonic())
+
+    def _record(self, key: Key, *, connected: bool | None) -> None:
+        if connected is None and (known := self._activity.get(key)):
+            connected = known.connected
+        self._activity[key] = Activity(*key, connected, self._clock.now())
+
+    def _identity_changed(self, payload: object) -> None:
+        assert isinstance(payload, IdentityChange)
+        error: HubError
+        if payload.change == "disabled":
+            error = DeviceDisabled(reason="the identity was disabled", remedy="hubkeep device unblock")
+        elif payload.change == "deleted":
+            error = Unauthorized(reason="the identity was deleted")
+        else:
+            error = Unauthorized(reason="the identity's credentials were replaced")
+        for key in tuple(self._links):
+            # a device takes its modules with it
+            if key[0] == payload.device_id and (not payload.module_id or key[1] == payload.module_id):
+                for link in tuple(self._links.get(key, ())):
+                    link.cut(error)

@@ -1,0 +1,64 @@
+"""Device-to-cloud messages: sized, stamped, put into the log. Start at ``accept``."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from hubkeep.errors import HubError, MessageTooLarge
+from hubkeep.limits import Limits
+from hubkeep.model import Message, Principal
+from hubkeep.ports import Clock, EventEncoding, EventLog
+
+from .partitions import partition_of
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Everything about a sender that its messages have in common, settled once when it connects."""
+
+    principal: Principal
+    partition: int
+    head: bytes
+
+
+class DeviceToCloud:
+    """Telemetry from a trusted identity to the event log."""
+
+    def __init__(self, log: EventLog, encoding: EventEncoding, clock: Clock, limits: Limits) -> None:
+        self.log, self._encoding, self._clock, self._limits = log, encoding, clock, limits
+
+    def sender(self, principal: Principal, model_id: str | None = None) -> Sender:
+        """Settle partition and identity annotations of ``principal``."""
+        partition = partition_of(principal.device_id, self.log.partitions)
+        return Sender(principal, partition, self._encoding.head(principal, model_id=model_id))
+
+    def accept(
+        self, sender: Sender, messages: Sequence[Message], on_durable: Callable[[HubError | None], None]
+    ) -> None:
+        """Put messages into their partition's open batch, all or none; ``on_durable`` runs once they are on disk.
+
+        Raises MessageTooLarge, BadRequest, StoreUnavailable: then nothing was stored and nothing is acknowledged.
+        """
+        ingress = int(self._clock.now() * 1000)
+        limit = self._limits.device_to_cloud_size
+        for message in messages:
+            if message.size() > limit:
+                raise MessageTooLarge(
+                    reason=f"{message.size()} bytes with properties; the limit is {limit}", remedy="send less at once"
+                )
+        tails = [self._encoding.tail(message, ingress) for message in messages]
+        self.log.append(sender.partition, sender.head, tails, on_durable)
+
+    async def store(self, sender: Sender, messages: Sequence[Message]) -> None:
+        """``accept``, and wait until the messages are durable. Raises what ``accept`` raises."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_durable(error: HubError | None) -> None:
+            if not done.done():
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+
+        self.accept(sender, messages, on_durable)
+        await done
