@@ -14,7 +14,8 @@ def _batch(entries: list[tuple[bytes, list[bytes]]]) -> Batch:
     return Batch(7, 100, 1000, opened.heads, opened.head_indexes, opened.tails)
 
 
-ENTRIES = st.lists(st.tuples(st.binary(max_size=20), st.lists(st.binary(min_size=1, max_size=50), min_size=1)), min_size=1)
+TAILS = st.lists(st.binary(min_size=1, max_size=50), min_size=1)
+ENTRIES = st.lists(st.tuples(st.binary(max_size=20), TAILS), min_size=1)
 
 
 @given(ENTRIES)

@@ -1,0 +1,67 @@
+"""An AMQP 1.0 engine, the server's side: bytes in, events out. No I/O, no clock.
+
+Start at ``connection.HubConnection``. ``session`` and ``link`` hold windows, credit and settlement; ``performatives``
+the frames, ``types`` the values, ``messages`` what travels in transfers.
+"""
+
+from .connection import Bounds, HubConnection, State
+from .events import (
+    Closed,
+    Credited,
+    Delivered,
+    Event,
+    LinkAttached,
+    LinkDetached,
+    Opened,
+    SaslInit,
+    SessionBegun,
+    SessionEnded,
+    Settled,
+)
+from .link import Delivery, Link, LinkState, ReceivingLink, SendingLink, Terminus
+from .messages import BATCH_FORMAT, AmqpMessage, decode_message, message, unbatched
+from .performatives import ACCEPTED, RELEASED, outcome_name, rejected
+from .session import Session
+from .types import AmqpError, Array, Described, Int, Symbol, Timestamp, UInt, ULong, encode
+
+__all__ = [
+    "ACCEPTED",
+    "BATCH_FORMAT",
+    "RELEASED",
+    "AmqpError",
+    "AmqpMessage",
+    "Array",
+    "Bounds",
+    "Closed",
+    "Credited",
+    "Delivered",
+    "Delivery",
+    "Described",
+    "Event",
+    "HubConnection",
+    "Int",
+    "Link",
+    "LinkAttached",
+    "LinkDetached",
+    "LinkState",
+    "Opened",
+    "ReceivingLink",
+    "SaslInit",
+    "SendingLink",
+    "Session",
+    "SessionBegun",
+    "SessionEnded",
+    "Settled",
+    "State",
+    "Symbol",
+    "Terminus",
+    "Timestamp",
+    "UInt",
+    "ULong",
+    "decode_message",
+    "encode",
+    "message",
+    "outcome_name",
+    "rejected",
+    "unbatched",
+]

@@ -1,0 +1,1 @@
+"""The pytest plug-in of users own tests: see ``hubkeep.testing``."""

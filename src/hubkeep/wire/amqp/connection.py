@@ -1,0 +1,356 @@
+"""One AMQP 1.0 connection, seen from the hub: headers, SASL, open, sessions, idle time-outs. Pulled.
+
+Source: AMQP 1.0 part 2, 2.2 to 2.4; part 5, 5.3 (SASL); service-protocols 4.7 (what keeps all client stacks happy).
+"""
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from .events import Closed, Event, LinkDetached, Opened, SaslInit, SessionBegun, SessionEnded
+from .performatives import (
+    AMQP_HEADER,
+    EMPTY_FRAME,
+    SASL_HEADER,
+    Begin,
+    Close,
+    End,
+    Open,
+    SaslInitFrame,
+    encode_performative,
+    error,
+    frame,
+    parse,
+)
+from .session import Session
+from .types import AmqpError, Array, Described, Symbol, ULong, encode
+
+
+class State(enum.Enum):
+    HEADER = enum.auto()  # the first eight bytes: SASL or not
+    SASL = enum.auto()  # sasl-init is due
+    ASKING = enum.auto()  # sasl-init was handed out
+    SASL_DONE = enum.auto()  # the second header is due
+    OPENING = enum.auto()  # open is due
+    OPEN = enum.auto()
+    CLOSED = enum.auto()  # close was sent, or the peer is gone
+
+
+class Bounds:
+    """Sizes in bytes, idle_time_out in seconds; defaults: limits-and-faults L-L5, L-L15 to L-L17."""
+
+    __slots__ = (
+        "channel_max",
+        "delivery_counted",
+        "delivery_kept",
+        "idle_time_out",
+        "incoming_window",
+        "links",
+        "max_frame",
+        "max_frame_before_open",
+        "sessions",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_frame_before_open: int = 8192,
+        max_frame: int = 65_536,
+        channel_max: int = 8191,
+        sessions: int = 1100,
+        links: int = 8191,
+        idle_time_out: float = 240,
+        incoming_window: int = 2048,
+        delivery_kept: int = 262_144 + 16_384,
+        delivery_counted: int = 1024 * 1024,
+    ) -> None:
+        self.max_frame_before_open, self.max_frame = max_frame_before_open, max_frame
+        self.channel_max, self.sessions, self.links = channel_max, sessions, links
+        self.idle_time_out, self.incoming_window = idle_time_out, incoming_window
+        self.delivery_kept, self.delivery_counted = delivery_kept, delivery_counted
+
+
+_DEFAULT_BOUNDS: Final = Bounds()
+_EMPTY_FRAMES_PER_SECOND: Final = 100
+_SMALLEST_FRAME: Final = 512
+
+
+class HubConnection:
+    """Call receive_data, then next_event until None, then send data_to_send; handle_timer when ``deadline`` is due.
+
+    Times are monotonic seconds from the caller. No clock, socket or task inside.
+    """
+
+    __slots__ = (
+        "_at",
+        "_data",
+        "_empty_frames",
+        "_empty_since",
+        "_events",
+        "_heartbeat",
+        "_last_received",
+        "_last_sent",
+        "_mechanisms",
+        "_now",
+        "_out",
+        "_sessions",
+        "bounds",
+        "container_id",
+        "hostname",
+        "peer_max_frame",
+        "state",
+    )
+
+    def __init__(
+        self, now: float, *, container_id: str, mechanisms: Sequence[str], bounds: Bounds = _DEFAULT_BOUNDS
+    ) -> None:
+        self.bounds, self.container_id = bounds, container_id
+        self.hostname = ""
+        self.peer_max_frame = _SMALLEST_FRAME
+        self.state = State.HEADER
+        self._mechanisms = tuple(mechanisms)
+        self._now = self._last_received = self._last_sent = self._empty_since = now
+        self._empty_frames = 0
+        self._heartbeat: float | None = None
+        self._data, self._at = b"", 0
+        self._out: list[bytes] = []
+        self._events: deque[Event] = deque()
+        self._sessions: dict[int, Session] = {}
+
+    # -- bytes in, bytes out -----------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take what came from the socket at ``now``."""
+        self._now = self._last_received = now
+        at = self._at
+        self._data = data if at == len(self._data) else self._data[at:] + data
+        self._at = 0
+
+    def data_to_send(self) -> bytes:
+        """What must go out now; empty for nothing."""
+        if not self._out:
+            return b""
+        out, self._out = self._out, []
+        self._last_sent = self._now
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    @property
+    def unread(self) -> int:
+        return len(self._data) - self._at
+
+    @property
+    def sessions(self) -> Sequence[Session]:
+        return tuple(self._sessions.values())
+
+    def next_event(self) -> Event | None:
+        """The next event; None: read more, or answer the SaslInit first.
+
+        Raises AmqpError when the peer broke the protocol: send what data_to_send holds (a close frame with the
+        condition where the peer can understand one), then close.
+        """
+        if self._events:
+            return self._events.popleft()
+        try:
+            while self.state not in {State.ASKING, State.CLOSED}:
+                if self.state in {State.HEADER, State.SASL_DONE}:
+                    if not self._take_header():
+                        return None
+                    continue
+                if not self._take_frame():
+                    return None
+                if self._events:
+                    return self._events.popleft()
+        except AmqpError as failure:
+            if self.state in {State.OPENING, State.OPEN}:
+                self.close(failure.condition, failure.description)
+            self.state = State.CLOSED
+            raise
+        return None
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """When handle_timer wants to be called."""
+        silent = self._last_received + self.bounds.idle_time_out
+        return silent if self._heartbeat is None else min(silent, self._last_sent + self._heartbeat)
+
+    def handle_timer(self, now: float) -> bool:
+        """Queue a heartbeat if one is due. False: the peer was silent for too long; the connection is closed."""
+        self._now = now
+        if now >= self._last_received + self.bounds.idle_time_out:
+            if self.state in {State.OPENING, State.OPEN}:
+                self.close("amqp:resource-limit-exceeded", "idle for too long")
+            self.state = State.CLOSED
+            return False
+        if self._heartbeat is not None and now >= self._last_sent + self._heartbeat and self.state is State.OPEN:
+            self._out.append(EMPTY_FRAME)
+        return True
+
+    # -- what the caller answers -------------------------------------------------------------------------------------
+
+    def sasl_outcome(self, *, ok: bool) -> None:
+        """Answer a SaslInit: code 0 (ok) or 1 (auth), both fields there (S-R8). After code 1: send, close."""
+        assert self.state is State.ASKING
+        body = b"\x00\x53\x44\xd0\x00\x00\x00\x07\x00\x00\x00\x02\x50%c\x40" % (0 if ok else 1)
+        self.send_frame(frame(0, body, 1))
+        self.state = State.SASL_DONE if ok else State.CLOSED
+
+    def close(self, condition: str | None = None, description: str = "", info: dict[str, Any] | None = None) -> None:
+        """Close the connection, with an error if there is a condition. Does nothing when it is closed."""
+        if self.state is State.OPENING:
+            self._answer_open()
+        if self.state is State.OPEN:
+            self.send_frame(
+                frame(0, encode_performative(Close(error(condition, description, info) if condition else None)))
+            )
+        self.state = State.CLOSED
+
+    def send_frame(self, raw: bytes) -> None:
+        """Queue an encoded frame (links and sessions call this)."""
+        if self.state is not State.CLOSED:
+            self._out.append(raw)
+
+    def count_links(self) -> int:
+        return sum(len(session.links) for session in self._sessions.values())
+
+    # -- parsing -----------------------------------------------------------------------------------------------------
+
+    def _take_header(self) -> bool:
+        if self.unread < 8:
+            start = self._data[self._at : self._at + 4]
+            if not b"AMQP".startswith(start):
+                self._out.append(SASL_HEADER)
+                raise AmqpError("amqp:framing-error", "not an AMQP header")
+            return False
+        header = self._data[self._at : self._at + 8]
+        self._at += 8
+        if header == AMQP_HEADER:
+            self._out.append(AMQP_HEADER)
+            self.state = State.OPENING
+        elif header == SASL_HEADER and self.state is State.HEADER:
+            offer = encode(Described(ULong(0x40), [Array(Symbol(name) for name in self._mechanisms)]))
+            self._out += (SASL_HEADER, frame(0, offer, 1))
+            self.state = State.SASL
+        else:
+            self._out.append(SASL_HEADER)
+            raise AmqpError("amqp:framing-error", "an AMQP header of another protocol or version")
+        return True
+
+    def _take_frame(self) -> bool:
+        data, at = self._data, self._at
+        have = len(data) - at
+        if have < 8:
+            # the size field alone may already be refused
+            if have >= 4:
+                self._check_size(int.from_bytes(data[at : at + 4]))
+            return False
+        size = int.from_bytes(data[at : at + 4])
+        self._check_size(size)
+        if have < size:
+            return False
+        self._at = at + size
+        body, kind = at + 4 * data[at + 4], data[at + 5]
+        end = at + size
+        if data[at + 4] < 2 or body > end or kind != (1 if self.state is State.SASL else 0):
+            raise AmqpError("amqp:framing-error", "data offset or frame type")
+        if body == end:
+            self._take_empty()
+            return True
+        performative, payload_at = parse(data, body, end)
+        self._handle(int.from_bytes(data[at + 6 : at + 8]), performative, data[payload_at:end])
+        return True
+
+    def _check_size(self, size: int) -> None:
+        limit = self.bounds.max_frame if self.state is State.OPEN else self.bounds.max_frame_before_open
+        if size < 8 or size > limit:
+            raise AmqpError("amqp:framing-error", f"a frame of {size} bytes")
+
+    def _take_empty(self) -> None:
+        if self._now - self._empty_since >= 1:
+            self._empty_since, self._empty_frames = self._now, 0
+        self._empty_frames += 1
+        if self._empty_frames > _EMPTY_FRAMES_PER_SECOND:
+            raise AmqpError("amqp:resource-limit-exceeded", "too many empty frames")
+
+    def _handle(self, channel: int, performative: Any, payload: bytes) -> None:
+        if isinstance(performative, SaslInitFrame):
+            if self.state is not State.SASL:
+                raise AmqpError("amqp:illegal-state", "sasl-init out of place")
+            if len(performative.initial_response or b"") > 8192:
+                raise AmqpError("amqp:not-allowed", "a SASL response of this size")
+            self.state = State.ASKING
+            self._events.append(
+                SaslInit(performative.mechanism, performative.initial_response or b"", performative.hostname or "")
+            )
+            return
+        if self.state is State.SASL:
+            raise AmqpError("amqp:illegal-state", "no sasl-init")
+        if isinstance(performative, Open):
+            self._take_open(performative)
+        elif self.state is not State.OPEN:
+            raise AmqpError("amqp:illegal-state", f"{type(performative).__name__.lower()} before open")
+        elif isinstance(performative, Close):
+            self._end_all()
+            self.send_frame(frame(0, encode_performative(Close())))
+            self.state = State.CLOSED
+            self._events.append(Closed(performative.error))
+        elif isinstance(performative, Begin):
+            self._take_begin(channel, performative)
+        else:
+            session = self._sessions.get(channel)
+            if session is None:
+                raise AmqpError("amqp:illegal-state", f"{type(performative).__name__.lower()} without a session")
+            if isinstance(performative, End):
+                self._end(session)
+                del self._sessions[channel]
+            else:
+                self._events.extend(session.handle(performative, payload))
+
+    def _take_open(self, opened: Open) -> None:
+        if self.state is not State.OPENING:
+            raise AmqpError("amqp:illegal-state", "a second open")
+        self.hostname = opened.hostname or ""
+        if opened.max_frame_size is not None and opened.max_frame_size < _SMALLEST_FRAME:
+            raise AmqpError("amqp:invalid-field", "max-frame-size below 512")
+        self.peer_max_frame = min(opened.max_frame_size or 0xFFFFFFFF, self.bounds.max_frame)
+        if opened.idle_time_out:
+            # well before the peer's patience ends, however late the caller's timer runs
+            self._heartbeat = max(opened.idle_time_out / 1000 / 2 - 1, opened.idle_time_out / 1000 / 4)
+        self._answer_open()
+        self._events.append(Opened(opened.container_id, self.hostname, opened.properties or {}))
+
+    def _answer_open(self) -> None:
+        bounds = self.bounds
+        idle = int(bounds.idle_time_out * 1000)
+        answer = Open(self.container_id, self.hostname or None, bounds.max_frame, bounds.channel_max, idle)
+        raw = encode_performative(answer)
+        self._out.append(frame(0, raw))
+        self.state = State.OPEN
+
+    def _take_begin(self, channel: int, begin: Begin) -> None:
+        if channel > self.bounds.channel_max:
+            raise AmqpError("amqp:not-allowed", "a channel above channel-max")
+        if channel in self._sessions:
+            raise AmqpError("amqp:illegal-state", "begin on a channel that has a session")
+        session = Session(self, channel, begin)
+        self._sessions[channel] = session
+        if len(self._sessions) > self.bounds.sessions:
+            session.end("amqp:resource-limit-exceeded", "too many sessions")
+            return
+        self._events.append(SessionBegun(session))
+
+    def _end(self, session: Session) -> None:
+        for link in session.links.values():
+            self._events.append(LinkDetached(link, None))
+        session.links.clear()
+        session.unsettled.clear()
+        session.end()
+        self._events.append(SessionEnded(session))
+
+    def _end_all(self) -> None:
+        for session in self._sessions.values():
+            session.ended = True
+            self._end(session)
+        self._sessions.clear()
