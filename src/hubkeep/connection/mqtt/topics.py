@@ -2,12 +2,12 @@
 
 import datetime as dt
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from hubkeep.errors import BadRequest, Unauthorized
 from hubkeep.model import Message, SystemProperties
+from hubkeep.wire.sas import percent_decoded
 
 _SYSTEM = {
     "$.mid": "message_id",
@@ -66,11 +66,6 @@ def parse_user_name(user_name: str, client_id: str) -> UserName:
         values.setdefault(name, percent_decoded(value))
     device_id, _, module_id = client_id.partition("/")
     return UserName(host, device_id, module_id, values.get("DeviceClientType", "")[:256], values.get("model-id"))
-
-
-def percent_decoded(text: str) -> str:
-    """Percent-decoding without plus-to-space; a broken escape stays literal. Bytes that are no UTF-8 turn to U+FFFD."""
-    return unquote_to_bytes(text).decode(errors="replace") if "%" in text else text
 
 
 def telemetry_topic(device_id: str, module_id: str) -> bytes:

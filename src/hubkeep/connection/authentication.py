@@ -1,0 +1,386 @@
+"""One path from any credential to a Principal. Start at ``Authentication``.
+
+Every refusal of a credential is the same to the peer (L-I1), is recorded with its reason, and costs the same work: one
+look-up and two signatures, whether the identity exists or not.
+"""
+
+import hmac
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal
+
+from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
+from hubkeep.limits import Limits
+from hubkeep.model import Identity, LinkInfo, Permission, Policy, Principal
+from hubkeep.ports import Clock, IdentityStore, RecordRefusal
+from hubkeep.wire import sas
+
+from .operations import BY_NAME, allows
+
+_DECOY: Final = os.urandom(32)
+_SOURCES_WATCHED: Final = 10_000
+KeyName = Literal["primary", "secondary"]
+
+
+class FailedLogins:
+    """Failed logins per source address, bounded in number and time (L-L8)."""
+
+    def __init__(self, limits: Limits, clock: Clock, *, count_loopback: bool = False) -> None:
+        self._limits, self._clock, self._count_loopback = limits, clock, count_loopback
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+        self._blocked: dict[str, float] = {}
+
+    def note(self, address: str) -> None:
+        if not address or (_is_loopback(address) and not self._count_loopback):
+            return
+        now = self._clock.monotonic()
+        times = self._times.setdefault(address, deque(maxlen=self._limits.failed_logins + 1))
+        self._times.move_to_end(address)
+        times.append(now)
+        if len(times) > self._limits.failed_logins and times[0] > now - 60:
+            self._blocked[address] = now + self._limits.failed_logins_pause
+        while len(self._times) > _SOURCES_WATCHED:
+            oldest, _ = self._times.popitem(last=False)
+            self._blocked.pop(oldest, None)
+
+    def blocked(self, address: str) -> bool:
+        """Whether this source is closed at accept for now."""
+        until = self._blocked.get(address)
+        if until is None:
+            return False
+        if self._clock.monotonic() < until:
+            return True
+        del self._blocked[address]
+        return False
+
+
+class Authentication:
+    """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name."""
+
+    def __init__(
+        self,
+        identities: IdentityStore,
+        policy: Callable[[str], Policy | None],
+        *,
+        host_names: Iterable[str],
+        events_name: str,
+        clock: Clock,
+        limits: Limits,
+        refuse: RecordRefusal,
+    ) -> None:
+        self._identities, self._policy, self._clock, self._limits, self._refuse = (
+            identities,
+            policy,
+            clock,
+            limits,
+            refuse,
+        )
+        self._hosts = frozenset(name.lower() for name in host_names)
+        self._events_name = events_name
+        self.failed = FailedLogins(limits, clock)
+
+    # -- credentials -------------------------------------------------------------------------------------------------
+
+    async def device(
+        self, device_id: str, module_id: str, token: str | None, link: LinkInfo, *, operation: str
+    ) -> Principal:
+        """A device or module that names itself and shows a token: MQTT password, HTTPS header, CBS.
+
+        Raises Unauthorized, DeviceDisabled (a good credential of a disabled identity); both are recorded.
+        """
+        name = f"{device_id}/{module_id}" if module_id else device_id
+        try:
+            return await self._device(device_id, module_id, token)
+        except HubError as error:
+            raise self._recorded(error, link, name, operation, token) from None
+
+    async def service(self, token: str | None, link: LinkInfo, *, operation: str) -> Principal:
+        """A back end that shows a policy's token, signed with the decoded key. Raises Unauthorized, recorded."""
+        name = ""
+        try:
+            parsed = _parsed(token)
+            name = f"policy {parsed.skn}"
+            return self._by_policy(parsed, text_key=False)
+        except HubError as error:
+            raise self._recorded(error, link, name, operation, token) from None
+
+    async def cbs(self, token: str, link: LinkInfo) -> Principal:
+        """A token put on ``$cbs``: its own ``sr`` tells whose it is, never the request's name or type."""
+        name = ""
+        try:
+            text = token[7:] if token[:7].lower() == "bearer " else token
+            if text.count(".") == 2 and " " not in text:
+                raise Unauthorized(reason="a JSON web token; sign-in for people is not set up on this hub")
+            parsed = _parsed(token)
+            if parsed.skn:
+                name = f"policy {parsed.skn}"
+                return self._by_policy(parsed, text_key=True)
+            device_id, module_id = _identity_in(parsed)
+            name = f"{device_id}/{module_id}" if module_id else device_id
+            return await self._device(device_id, module_id, token)
+        except HubError as error:
+            raise self._recorded(error, link, name, "cbs", token) from None
+
+    async def plain(self, user: str, password: str, link: LinkInfo) -> Principal:
+        """SASL PLAIN (service-protocols 1.7, device-protocols 4.2). Any hub label is taken: the token's sr decides."""
+        name, _, label = sas.percent_decoded(user).rpartition("@")
+        try:
+            if label.lower().startswith("sas.root."):
+                parsed = _parsed(password)
+                if parsed.skn != name:
+                    raise Unauthorized(reason=f"the user name says policy {name!r}, the token {parsed.skn!r}")
+                return self._by_policy(parsed, text_key=True)
+            if not name:
+                return self._by_key_text(user, password)
+            device_id, _, module_id = name.partition("/")
+            return await self._device(device_id, module_id.removeprefix("modules/"), password)
+        except HubError as error:
+            raise self._recorded(error, link, name or user, "sasl", password) from None
+
+    def _recorded(self, error: HubError, link: LinkInfo, name: str, operation: str, token: str | None) -> HubError:
+        presented = {}
+        if token:
+            try:
+                parsed = sas.parse(token)
+                presented = {"sr": parsed.sr, "se": parsed.se, "skn": parsed.skn}
+            except sas.TokenRefused:
+                presented = {"token": f"{len(token)} characters that are no shared access signature"}
+        self.failed.note(link.peer.rpartition(":")[0])
+        self._refuse(error, link, identity=name, operation=operation, **presented)
+        return error
+
+    # -- from a token to who signed it -------------------------------------------------------------------------------
+
+    async def _device(self, device_id: str, module_id: str, token: str | None) -> Principal:
+        identity = await self._identities.get(device_id, module_id)
+        if not token:
+            _waste(2)
+            if identity is not None and identity.authentication != "sas":
+                raise Unauthorized(
+                    reason=f"the identity authenticates by {identity.authentication}, and no certificate proved it",
+                    remedy="this hub takes shared access signatures; give the identity symmetric keys",
+                )
+            raise Unauthorized(reason="no token was presented", remedy="send a shared access signature as password")
+        parsed = _parsed(token)
+        path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
+        if parsed.skn:
+            principal = self._by_policy(parsed, text_key=False)
+            if not principal.permissions & Permission.DEVICE_CONNECT:
+                raise Unauthorized(
+                    reason=f"policy {parsed.skn!r} does not hold DeviceConnect",
+                    remedy="sign with the device's own key, or a policy with DeviceConnect",
+                )
+            if not sas.covers(principal.scope, path):
+                raise Unauthorized(reason=f"the policy's token is limited to {'/'.join(principal.scope)}")
+            if identity is None:
+                raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
+            self._check_enabled(identity)
+            return Principal(
+                permissions=Permission.DEVICE_CONNECT,
+                device_id=device_id,
+                module_id=module_id,
+                generation_id=identity.generation_id,
+                policy=principal.policy,
+                scope=path,
+                expires=principal.expires,
+                auth_scope="hub",
+                key=principal.key,
+            )
+        key = self._matching_key(parsed, identity)
+        if identity is None:
+            raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
+        if identity.authentication != "sas":
+            raise Unauthorized(
+                reason=f"the identity authenticates by {identity.authentication}: its tokens are refused",
+                remedy="connect with its certificate, or give it symmetric keys",
+            )
+        if key is None:
+            raise Unauthorized(
+                reason=_why_unsigned(parsed, identity, path), remedy="compare the device's key with the registry's"
+            )
+        self._check_resource(parsed, path)
+        self._check_expiry(parsed)
+        self._check_enabled(identity)
+        return Principal(
+            permissions=Permission.DEVICE_CONNECT,
+            device_id=identity.device_id,
+            module_id=identity.module_id,
+            generation_id=identity.generation_id,
+            scope=path,
+            expires=parsed.expiry,
+            auth_scope="module" if module_id else "device",
+            key=key,
+        )
+
+    @staticmethod
+    def _matching_key(token: sas.SasToken, identity: Identity | None) -> KeyName | None:
+        primary = identity.primary_key if identity is not None else None
+        secondary = identity.secondary_key if identity is not None else None
+        # both are always computed, so that time tells nothing
+        by_primary = sas.is_signed_by(token, primary or _DECOY) and primary is not None
+        by_secondary = sas.is_signed_by(token, secondary or _DECOY) and secondary is not None
+        return "primary" if by_primary else "secondary" if by_secondary else None
+
+    def _by_policy(self, token: sas.SasToken, *, text_key: bool) -> Principal:
+        """text_key: also accept the key's base64 text as HMAC key; such a token opens the event endpoint alone."""
+        policy = self._policy(token.skn)
+        keys: tuple[tuple[KeyName, bytes], ...] = (
+            ("primary", policy.primary_key if policy else _DECOY),
+            ("secondary", policy.secondary_key if policy else _DECOY),
+        )
+        key = by_text = None
+        for name, value in keys:
+            if sas.is_signed_by(token, value):
+                key = name
+            if text_key and sas.is_signed_by(token, sas.key_text(value)):
+                by_text = name
+        if policy is None:
+            if not token.skn:
+                raise Unauthorized(reason="the token names no policy (skn)", remedy="sign with a shared access policy")
+            raise Unauthorized(
+                reason=f"there is no policy {token.skn!r}", remedy="hubkeep connection-string --policy NAME"
+            )
+        if key is None and by_text is None:
+            other = next((name for name, value in keys if sas.is_signed_by(token, sas.key_text(value))), None)
+            raise Unauthorized(
+                reason="the key's text was used as it stands; this surface wants the decoded key"
+                if other
+                else f"the signature matches neither key of policy {token.skn!r}",
+                remedy="hubkeep connection-string --policy NAME prints the right key",
+            )
+        self._check_expiry(token)
+        segments = self._own_resource(token)
+        permissions, scope = policy.permissions, segments
+        if key is None:
+            permissions &= Permission.SERVICE_CONNECT
+            scope = segments or (self._events_name,)
+        return Principal(
+            permissions=permissions, policy=policy.name, scope=scope, expires=token.expiry, key=key or by_text or ""
+        )
+
+    def _by_key_text(self, user: str, password: str) -> Principal:
+        """A policy's name and the bare text of its key, as a C event reader sends them: the event endpoint alone."""
+        policy = self._policy(user)
+        matched = [
+            hmac.compare_digest(sas.key_text(key), password.encode())
+            for key in ((policy.primary_key, policy.secondary_key) if policy else (_DECOY, _DECOY))
+        ]
+        if policy is None or not any(matched):
+            raise Unauthorized(reason=f"no policy {user!r} with this key, and no name of the form id@sas.hub")
+        return Principal(
+            permissions=policy.permissions & Permission.SERVICE_CONNECT, policy=policy.name, scope=(self._events_name,)
+        )
+
+    def _own_resource(self, token: sas.SasToken) -> tuple[str, ...]:
+        for resource in sas.resources(token.sr):
+            if resource.host in self._hosts:
+                return resource.segments
+        raise Unauthorized(
+            reason=f"the token was signed for {sas.percent_decoded(token.sr)!r}, which is not a name of this hub",
+            remedy=f"sign for one of: {', '.join(sorted(self._hosts))}",
+        )
+
+    def _check_resource(self, token: sas.SasToken, path: Sequence[str]) -> None:
+        for resource in sas.resources(token.sr):
+            # the token may be for the whole identity or, as older samples sign, for something below it
+            if resource.host in self._hosts and len(resource.segments) >= len(path) and _same(resource.segments, path):
+                return
+        self._own_resource(token)
+        wanted, got = "/".join(path), "/".join(sas.resources(token.sr)[0].segments)
+        raise Unauthorized(reason=f"the token was signed for {got!r}; this needs {wanted!r}")
+
+    def _check_expiry(self, token: sas.SasToken) -> None:
+        late = self._clock.now() - token.expiry
+        if late > self._limits.token_grace:
+            raise Unauthorized(
+                reason=f"the token expired {_span(late)} ago (se={token.se})",
+                remedy="make a new token; check the clock of the device",
+            )
+
+    @staticmethod
+    def _check_enabled(identity: Identity) -> None:
+        if identity.status != "enabled":
+            raise DeviceDisabled(
+                reason="the identity is disabled" + (f": {identity.status_reason}" if identity.status_reason else ""),
+                remedy=f"hubkeep device unblock {identity.device_id}",
+            )
+
+    # -- what a principal may do -------------------------------------------------------------------------------------
+
+    def authorize(self, principal: Principal, operation: str, segments: tuple[str, ...], link: LinkInfo) -> None:
+        """Permission, token scope and expiry for one operation on the path ``segments``.
+
+        Raises Forbidden or Unauthorized, recorded.
+        """
+        row = BY_NAME[operation]
+        error: HubError | None = None
+        if self.expired(principal):
+            error = Unauthorized(reason="the authorisation has expired", remedy="renew the token")
+        elif not allows(principal.permissions, row):
+            needed = " or ".join(str(each.name) for each in row.any_of)
+            error = Forbidden(reason=f"{operation} needs {needed}; {principal.name} does not hold it")
+        elif not sas.covers(principal.scope, segments):
+            error = Forbidden(reason=f"the token is limited to {'/'.join(principal.scope)!r}")
+        if error is not None:
+            self._refuse(error, link, identity=principal.name, operation=operation, path="/".join(segments))
+            raise error
+
+    def expired(self, principal: Principal) -> bool:
+        """Whether the token's expiry plus the grace has passed (device-protocols 2.6)."""
+        return bool(principal.expires) and self._clock.now() > principal.expires + self._limits.token_grace
+
+
+def _parsed(token: str | None) -> sas.SasToken:
+    try:
+        return sas.parse(token or "")
+    except sas.TokenRefused as refused:
+        _waste(2)
+        reason = str(refused) if token else "no token was presented"
+        raise Unauthorized(reason=reason, remedy="hubkeep token make") from None
+
+
+def _waste(times: int) -> None:
+    """The work of checking a signature, where there is none to check."""
+    for _ in range(times):
+        sas.signature("", "", _DECOY)
+
+
+def _identity_in(token: sas.SasToken) -> tuple[str, str]:
+    """The device and module that a token without a policy names in its ``sr``."""
+    for resource in sas.resources(token.sr):
+        segments = resource.segments
+        words = [each.lower() for each in segments]
+        if len(words) >= 4 and words[0] == "devices" and words[2] == "modules":
+            return segments[1], segments[3]
+        if len(words) >= 2 and words[0] == "devices":
+            return segments[1], ""
+    raise Unauthorized(reason=f"the token's sr names no device and no policy signed it: {token.sr!r}")
+
+
+def _same(segments: Sequence[str], path: Sequence[str]) -> bool:
+    if not sas.covers(path, segments):
+        return False
+    # a device's token is not for its modules (2.5): what follows the identity must not name one
+    return not (len(path) == 2 and len(segments) > 2 and segments[2].lower() == "modules")
+
+
+def _why_unsigned(token: sas.SasToken, identity: Identity, path: Sequence[str]) -> str:
+    for key in (identity.primary_key, identity.secondary_key):
+        if key is not None and sas.is_signed_by(token, sas.key_text(key)):
+            return "the key's base64 text was used as the key; it must be decoded first"
+    wanted, got = "/".join(path), "/".join(sas.resources(token.sr)[0].segments)
+    if got.lower() == wanted.lower() and got != wanted:
+        return f"the signature matches neither key; the token was signed for {got!r} (the case differs from {wanted!r})"
+    return "the signature matches neither key" + ("" if got == wanted else f"; the token was signed for {got!r}")
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address in {"::1", "[::1]"}
