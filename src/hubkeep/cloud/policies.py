@@ -1,0 +1,76 @@
+"""Shared access policies: the five built-in ones, looked up by name. Source: service-protocols 1.4."""
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+from hubkeep.model import Permission, Policy
+from hubkeep.ports import PolicyStore
+
+_REGISTRY = Permission.REGISTRY_READ | Permission.REGISTRY_WRITE
+BUILT_IN: Final[dict[str, Permission]] = {
+    "iothubowner": _REGISTRY | Permission.SERVICE_CONNECT | Permission.DEVICE_CONNECT,
+    "service": Permission.SERVICE_CONNECT,
+    "device": Permission.DEVICE_CONNECT,
+    "registryRead": Permission.REGISTRY_READ,
+    "registryReadWrite": _REGISTRY,
+}
+# Anybody can read this seed: what derives from it protects nothing. A hub that uses it binds loopback only.
+PUBLISHED_SEED: Final = b"hubkeep dev hub: published keys, for loopback only"
+_WORDS: Final = {
+    Permission.REGISTRY_READ: "RegistryRead",
+    Permission.REGISTRY_WRITE: "RegistryWrite",
+    Permission.SERVICE_CONNECT: "ServiceConnect",
+    Permission.DEVICE_CONNECT: "DeviceConnect",
+}
+
+
+def published_key(what: str) -> bytes:
+    """The dev hub's key for ``what`` (``policy/service/primary``, ``device/first-device/primary``): no secret."""
+    return hmac.digest(PUBLISHED_SEED, what.encode(), sha256)
+
+
+def permission_words(permissions: Permission) -> str:
+    """As documentation and resource descriptions write them: ``RegistryWrite, ServiceConnect``."""
+    words = [word for permission, word in _WORDS.items() if permissions & permission == permission]
+    return ", ".join(word for word in words if word != "RegistryRead" or "RegistryWrite" not in words)
+
+
+class Policies:
+    """All policies, in memory; the store is read once and written through."""
+
+    def __init__(self, store: PolicyStore) -> None:
+        self._store = store
+        self._policies: dict[str, Policy] = {}
+
+    async def load(self, *, published: bool = False) -> None:
+        """Read the policies; make the built-in ones at the first start.
+
+        published: derive their keys from the published seed (a dev hub on loopback), else random ones.
+        """
+        self._policies = {policy.name: policy for policy in await self._store.all()}
+        for name, permissions in BUILT_IN.items():
+            if name not in self._policies:
+                await self.put(
+                    Policy(
+                        name=name,
+                        permissions=permissions,
+                        primary_key=published_key(f"policy/{name}/primary") if published else secrets.token_bytes(32),
+                        secondary_key=published_key(f"policy/{name}/secondary")
+                        if published
+                        else secrets.token_bytes(32),
+                    )
+                )
+
+    def get(self, name: str) -> Policy | None:
+        return self._policies.get(name)
+
+    def all(self) -> Sequence[Policy]:
+        return list(self._policies.values())
+
+    async def put(self, policy: Policy) -> None:
+        """Create or replace."""
+        await self._store.put(policy)
+        self._policies[policy.name] = policy

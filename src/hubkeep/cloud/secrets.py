@@ -1,0 +1,90 @@
+"""Keys at rest: sealed with AES-256-GCM under a key file. Source: provisioning-and-pki 5.5."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hubkeep.errors import StoreUnavailable
+
+_VERSION: Final = 1
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+
+
+class KeyFileError(Exception):
+    """The sealing key cannot be used. The text says why and what would do."""
+
+
+class FileSeal:
+    """See ports.Seal. Sealed form: version (1), key id (4), nonce (12), ciphertext and tag."""
+
+    __slots__ = ("_aead", "_prefix")
+
+    def __init__(self, key: bytes) -> None:
+        self._aead = AESGCM(key)
+        # names the key without telling anything of it: the tag of an empty message under it
+        key_id = self._aead.encrypt(b"\0" * _NONCE_BYTES, b"", b"hubkeep key id")[:4]
+        self._prefix = bytes((_VERSION,)) + key_id
+
+    def __repr__(self) -> str:
+        return "FileSeal()"
+
+    def seal(self, secret: bytes, context: str) -> bytes:
+        """Encrypt and authenticate; ``context`` is bound to it."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._prefix + nonce + self._aead.encrypt(nonce, secret, context.encode())
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """Raises StoreUnavailable: another key, another context, or damaged."""
+        start = len(self._prefix)
+        if sealed[:start] != self._prefix:
+            raise StoreUnavailable(
+                reason=f"{context} is sealed under another key", remedy="put the sealing key of this directory back"
+            )
+        nonce, body = sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :]
+        try:
+            return self._aead.decrypt(nonce, body, context.encode())
+        except InvalidTag:
+            raise StoreUnavailable(
+                reason=f"the sealed {context} is damaged or was moved", remedy="restore it"
+            ) from None
+
+
+def open_seal(path: Path, *, create: bool) -> FileSeal:
+    """The seal of a key file (mode 0600), made if ``create`` and absent. Raises KeyFileError."""
+    try:
+        if create and not path.exists():
+            write_secret(path, os.urandom(_KEY_BYTES))
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise KeyFileError(f"{path} can be read by others: chmod 600 {path}")
+        key = path.read_bytes()
+    except FileNotFoundError:
+        raise KeyFileError(f"{path} is missing: without it the stored keys cannot be read; restore it") from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
+    if len(key) != _KEY_BYTES:
+        raise KeyFileError(f"{path} does not hold {_KEY_BYTES} bytes")
+    return FileSeal(key)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read: whole or not at all, and on disk when this returns."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,100 @@
+"""The registry's ports in memory: for ``--ephemeral`` hubs and for tests of the rules."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExists
+from hubkeep.model import Identity, Policy, Refusal
+from hubkeep.ports import Activity, IdentityCount
+
+
+class MemoryIdentities:
+    """See ports.IdentityStore."""
+
+    def __init__(self) -> None:
+        self._identities: dict[tuple[str, str], Identity] = {}
+
+    async def get(self, device_id: str, module_id: str = "") -> Identity | None:
+        return self._identities.get((device_id, module_id))
+
+    async def create(self, identity: Identity) -> None:
+        key = (identity.device_id, identity.module_id)
+        if identity.module_id and (identity.device_id, "") not in self._identities:
+            raise DeviceNotFound
+        if key in self._identities:
+            raise ModuleAlreadyExists if identity.module_id else DeviceAlreadyExists
+        self._identities[key] = identity
+
+    async def replace(self, identity: Identity, etag: str | None) -> bool:
+        key = (identity.device_id, identity.module_id)
+        stored = self._identities.get(key)
+        if stored is None or (etag is not None and stored.etag != etag):
+            return False
+        self._identities[key] = msgspec.structs.replace(
+            identity,
+            connected=stored.connected,
+            connection_updated=stored.connection_updated,
+            last_activity=stored.last_activity,
+        )
+        return True
+
+    async def delete(self, device_id: str, module_id: str, etag: str | None) -> bool:
+        stored = self._identities.get((device_id, module_id))
+        if stored is None or (etag is not None and stored.etag != etag):
+            return False
+        for key in [
+            each for each in self._identities if each[0] == device_id and (not module_id or each[1] == module_id)
+        ]:
+            del self._identities[key]
+        return True
+
+    async def list(self, top: int, after: str = "") -> Sequence[Identity]:
+        devices = sorted(device for device, module in self._identities if not module and device > after)
+        return [self._identities[device, ""] for device in devices[:top]]
+
+    async def count(self) -> IdentityCount:
+        devices = [each for each in self._identities.values() if not each.module_id]
+        enabled = sum(each.status == "enabled" for each in devices)
+        return IdentityCount(len(devices), enabled, len(devices) - enabled, sum(each.connected for each in devices))
+
+    async def record_activity(self, changes: Iterable[Activity]) -> None:
+        for change in changes:
+            key = (change.device_id, change.module_id)
+            if (stored := self._identities.get(key)) is not None:
+                changed = msgspec.structs.replace(stored, last_activity=change.at)
+                if change.connected is not None:
+                    changed = msgspec.structs.replace(changed, connected=change.connected, connection_updated=change.at)
+                self._identities[key] = changed
+
+    async def disconnect_all(self, at: float) -> None:
+        for key, stored in self._identities.items():
+            if stored.connected:
+                self._identities[key] = msgspec.structs.replace(stored, connected=False, connection_updated=at)
+
+
+class MemoryPolicies:
+    """See ports.PolicyStore."""
+
+    def __init__(self) -> None:
+        self._policies: dict[str, Policy] = {}
+
+    async def all(self) -> Sequence[Policy]:
+        return list(self._policies.values())
+
+    async def put(self, policy: Policy) -> None:
+        self._policies[policy.name] = policy
+
+
+class MemoryRefusals:
+    """See ports.RefusalStore."""
+
+    def __init__(self) -> None:
+        self._refusals: list[Refusal] = []
+
+    async def add(self, refusals: Sequence[Refusal], keep: int) -> None:
+        self._refusals = [*self._refusals, *refusals][-keep:]
+
+    async def find(self, key: str, most: int) -> Sequence[Refusal]:
+        found = [each for each in reversed(self._refusals) if not key or key in {each.tracking_id, each.identity}]
+        return found[:most]

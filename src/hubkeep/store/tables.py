@@ -1,0 +1,61 @@
+"""The registry's tables, for SQLAlchemy Core. Changes go through ``migrations``; this is what the newest one leaves."""
+
+from typing import Final
+
+from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+METADATA: Final = MetaData()
+HEAD: Final = "0001"  # the newest migration
+
+IDENTITY: Final = Table(
+    "identity",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),  # empty for a device
+    Column("generation_id", String, nullable=False),
+    Column("etag", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("status_reason", String),
+    Column("status_updated", Float, nullable=False),
+    Column("connected", Boolean, nullable=False),
+    Column("connection_updated", Float, nullable=False),
+    Column("last_activity", Float, nullable=False),
+    Column("authentication", String, nullable=False),
+    Column("primary_key", LargeBinary),  # sealed
+    Column("secondary_key", LargeBinary),  # sealed
+    Column("primary_thumbprint", String),
+    Column("secondary_thumbprint", String),
+    Column("iot_edge", Boolean, nullable=False),
+    Column("device_scope", String, nullable=False),
+    Column("parent_scopes", Text, nullable=False),  # JSON array
+    Column("managed_by", String),
+)
+# counting devices by status, and who is connected, without reading the rows
+Index("identity_by_status", IDENTITY.c.module_id, IDENTITY.c.status)
+Index("identity_connected", IDENTITY.c.connected, sqlite_where=IDENTITY.c.connected)
+
+POLICY: Final = Table(
+    "policy",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("permissions", Integer, nullable=False),
+    Column("primary_key", LargeBinary, nullable=False),  # sealed
+    Column("secondary_key", LargeBinary, nullable=False),  # sealed
+)
+
+REFUSAL: Final = Table(
+    "refusal",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("tracking_id", String, nullable=False, index=True),
+    Column("time", Float, nullable=False),
+    Column("surface", String, nullable=False),
+    Column("peer", String, nullable=False),
+    Column("identity", String, nullable=False, index=True),
+    Column("operation", String, nullable=False),
+    Column("code", Integer, nullable=False),
+    Column("name", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("remedy", Text, nullable=False),
+    Column("presented", Text, nullable=False),  # JSON object
+)
