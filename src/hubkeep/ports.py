@@ -1,10 +1,10 @@
 """What the rules need from outside, as small Protocols. Adapters: ``store``, ``bus``, ``connection/event_encoding``."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hubkeep.errors import HubError
-from hubkeep.model import Identity, LinkInfo, Message, Policy, Principal, Refusal
+from hubkeep.model import Identity, LinkInfo, Policy, Principal, Refusal, SystemProperties
 
 
 class Clock(Protocol):
@@ -156,17 +156,31 @@ class EventLog(Protocol):
         """Call ``wake`` after each commit to the partition. Returns what ends that."""
 
 
+class FlowControlledLog(EventLog, Protocol):
+    """A log that tells its writers when to wait."""
+
+    @property
+    def congested(self) -> bool:
+        """More is waiting for the disk than the hub wants to hold: leave sockets unread until ``when_relieved``."""
+
+    def when_relieved(self, call: Callable[[], None]) -> None:
+        """Call once when ``congested`` has become false."""
+
+
 class EventEncoding(Protocol):
     """The stored form of an event, encoded once.
 
     head: what is the same for all events of one sender (identity annotations); it is stored once per batch.
-    tail: ingress time, per-message annotations and the sections behind them, ready for readers.
+    sections: what depends on the properties alone; senders repeat themselves, so callers may keep it.
+    tail: ingress time, sections and body, ready for readers.
     """
 
     def head(self, sender: Principal, *, source: str = "Telemetry", model_id: str | None = None) -> bytes: ...
 
-    def tail(self, message: Message, ingress: int) -> bytes:
-        """ingress: Unix milliseconds. Raises BadRequest for what cannot be encoded."""
+    def sections(self, sender: Principal, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes: ...
+
+    def tail(self, ingress: int, sections: bytes, body: bytes) -> bytes:
+        """ingress: Unix milliseconds."""
 
 
 class Bus(Protocol):

@@ -143,7 +143,7 @@ def check_id(device_id: str) -> None:
     """Raises BadRequest for an id that is too long or holds a character that no id may hold (L-I9)."""
     if not _ID.fullmatch(device_id):
         raise BadRequest(
-            f"The device id must have 1 to {IDENTITY_ID.value} characters: letters, digits, - : . + % _ # * ? ! ( ) , = @ $ '."
+            f"A device id has 1 to {IDENTITY_ID.value} letters, digits and any of - : . + % _ # * ? ! ( ) , = @ $ '"
         )
 
 

@@ -46,7 +46,11 @@ class DeviceToCloud:
                 raise MessageTooLarge(
                     reason=f"{message.size()} bytes with properties; the limit is {limit}", remedy="send less at once"
                 )
-        tails = [self._encoding.tail(message, ingress) for message in messages]
+        encoding, principal = self._encoding, sender.principal
+        tails = [
+            encoding.tail(ingress, encoding.sections(principal, message.system, message.properties), message.body)
+            for message in messages
+        ]
         self.log.append(sender.partition, sender.head, tails, on_durable)
 
     async def store(self, sender: Sender, messages: Sequence[Message]) -> None:

@@ -1,0 +1,99 @@
+"""The hub's own jobs, under one TaskGroup: activity, refusals, retention, scrubbing, the watch on the disk."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from hubkeep.cloud.audit import Refusals
+from hubkeep.errors import HubError, StoreUnavailable
+from hubkeep.limits import Limits
+from hubkeep.ports import Activity, Clock, IdentityStore
+
+log = logging.getLogger(__name__)
+
+_JUMP_SECONDS = 3600
+_CONFIRM_SECONDS = 600
+
+
+class KeptLog(Protocol):
+    """What the jobs need of the event log."""
+
+    refuse_writes: HubError | None
+
+    async def retain(self, *, newer_than: int, at_most: int) -> int: ...
+
+    async def scrub(self) -> int: ...
+
+
+async def every(seconds: float, job: Callable[[], Awaitable[None]], name: str) -> None:
+    """Run ``job`` again and again. One run that fails is logged and does not end the next (L-R1)."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await job()
+        except HubError as error:
+            log.warning("%s: %s", name, error.reason)
+        except Exception:
+            log.exception("%s failed", name)
+
+
+class ActivityJob:
+    """Connection state and last activity go to the registry in batches."""
+
+    def __init__(self, take: Callable[[], list[Activity]], identities: IdentityStore, refusals: Refusals) -> None:
+        self._take, self._identities, self._refusals = take, identities, refusals
+
+    async def run(self) -> None:
+        if changes := self._take():
+            await self._identities.record_activity(changes)
+        await self._refusals.flush()
+
+
+class RetentionJob:
+    """Old events go. A wall clock that jumps by over an hour has to say so twice, ten minutes apart (L-K1)."""
+
+    def __init__(self, event_log: KeptLog, clock: Clock, *, hours: float, at_most: int) -> None:
+        self._log, self._clock, self._hours, self._at_most = event_log, clock, hours, at_most
+        self._wall, self._monotonic = clock.now(), clock.monotonic()
+        self._doubted_since: float | None = None
+
+    async def run(self) -> None:
+        wall, monotonic = self._clock.now(), self._clock.monotonic()
+        expected = self._wall + monotonic - self._monotonic
+        if abs(wall - expected) > _JUMP_SECONDS:
+            if self._doubted_since is None:
+                self._doubted_since = monotonic
+                log.warning(
+                    "the wall clock jumped by %.0f s: nothing is deleted until it is confirmed", wall - expected
+                )
+            if monotonic - self._doubted_since < _CONFIRM_SECONDS:
+                return
+        self._doubted_since = None
+        self._wall, self._monotonic = wall, monotonic
+        await self._log.retain(newer_than=int((wall - self._hours * 3600) * 1000), at_most=self._at_most)
+
+
+class DiskJob:
+    """Writes stop while the disk is nearly full, and go on by themselves (L-L27, L-S4)."""
+
+    def __init__(self, directory: Path, event_log: KeptLog, limits: Limits) -> None:
+        self._directory, self._log, self._limits = directory, event_log, limits
+        self._full: StoreUnavailable | None = None
+
+    async def run(self) -> None:
+        usage = shutil.disk_usage(self._directory)
+        floor = min(usage.total * self._limits.disk_stop_share // 100, self._limits.disk_stop)
+        if usage.free < floor:
+            if self._log.refuse_writes is None:
+                self._full = StoreUnavailable(
+                    reason=f"{usage.free >> 20} MiB are free on the disk of {self._directory}; writes need {floor >> 20} MiB",
+                    remedy="free space: the hub goes on by itself",
+                )
+                self._log.refuse_writes = self._full
+                log.error("%s", self._full.reason)
+        elif self._full is not None and self._log.refuse_writes is self._full:
+            self._log.refuse_writes = self._full = None
+            log.info("there is space on the disk again: writes go on")

@@ -1,0 +1,409 @@
+"""One device's MQTT socket. Takes every whole packet of a chunk in one loop, writes once per chunk.
+
+Everything about the sender is settled at CONNECT. Per message there remain a look-up of its topic in the properties
+seen before, a size check, and joining the stored form; a commit acknowledges a chunk with one write.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from hubkeep.errors import BadRequest, Forbidden, HubError, MessageTooLarge, ServerBusy, Unauthorized, on_wire
+from hubkeep.limits import TOPIC_LENGTH
+from hubkeep.messaging.device_to_cloud import Sender
+from hubkeep.model import LinkInfo, Message, Principal
+from hubkeep.wire.mqtt import (
+    Connect,
+    HubConnection,
+    MqttError,
+    PubAck,
+    Publish,
+    State,
+    Subscribe,
+    Unsubscribe,
+    Will,
+    connack,
+    suback,
+    unsuback,
+)
+from hubkeep.wire.mqtt.packets import CONNACK_ACCEPTED, SUBACK_FAILURE
+
+from ..admission import Ticket
+from ..event_encoding import NO_SECTIONS
+from .topics import parse_bag, parse_user_name, subscriptions, telemetry_topic, with_flags
+
+if TYPE_CHECKING:
+    from .listener import MqttListener
+
+log = logging.getLogger(__name__)
+
+_BAGS_KEPT: Final = 64  # distinct property bags per link whose encoding is kept
+_WILL = {"iothub-MessageType": "Will"}
+
+
+class MqttLink(asyncio.Protocol):
+    """Made by MqttListener for each connection, and for each WebSocket tunnel of subprotocol mqtt."""
+
+    __slots__ = (
+        "__weakref__",
+        "_acks",
+        "_allowed",
+        "_bag_sections",
+        "_connection",
+        "_durable",
+        "_info",
+        "_listener",
+        "_login",
+        "_method_prefix",
+        "_paused",
+        "_pending",
+        "_sender",
+        "_subscriptions",
+        "_ticket",
+        "_topic",
+        "_transport",
+        "_unsent_since",
+        "_will",
+        "expires",
+        "principal",
+    )
+
+    def __init__(self, listener: "MqttListener") -> None:
+        self._listener = listener
+        self._connection = HubConnection(listener.clock.monotonic(), listener.bounds)
+        self._transport: Any = None
+        self._ticket: Ticket | None = None
+        self._info = LinkInfo("mqtt")
+        self._login: asyncio.Task[None] | None = None
+        self._sender: Sender | None = None
+        self._will: Will | None = None
+        self._topic = b""
+        self._bag_sections: dict[bytes, bytes] = {}
+        self._allowed: frozenset[bytes] = frozenset()
+        self._method_prefix = b""
+        self._subscriptions: dict[bytes, int] = {}
+        self._acks: deque[bytes] = deque()
+        self._pending = 0
+        self._paused = False
+        self._unsent_since: float | None = None
+        self.principal: Principal | None = None
+        self.expires = 0.0
+        self._durable = self._on_durable
+
+    # -- the socket --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        peer = transport.get_extra_info("peername") or ("", 0)
+        tls = transport.get_extra_info("ssl_object")
+        self._info = LinkInfo(
+            "mqtt",
+            f"{peer[0]}:{peer[1]}",
+            (tls.version() or "") if tls is not None else "",
+            websocket=bool(transport.get_extra_info("websocket")),
+        )
+        self._ticket = self._listener.admission.admit(peer[0])
+        if self._ticket is None:
+            self._transport.abort()
+            return
+        self._listener.links.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._ticket is not None:
+            self._ticket.gone()
+        listener = self._listener
+        listener.links.discard(self)
+        if self._login is not None:
+            self._login.cancel()
+        self._connection.state = State.CLOSED
+        if self.principal is not None:
+            listener.sessions.close(self.principal, self)
+        if self._will is not None:
+            self._publish_will(self._will)
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        connection = self._connection
+        connection.receive_data(data, self._listener.clock.monotonic())
+        self._pump()
+
+    def pause_writing(self) -> None:
+        self._unsent_since = self._listener.clock.monotonic()
+
+    def resume_writing(self) -> None:
+        self._unsent_since = None
+
+    def _pump(self) -> None:
+        connection, sender = self._connection, self._sender
+        tails: list[bytes] = []
+        acks: list[bytes] = []
+        listener = self._listener
+        ingress = listener.ingress_stamp()
+        sections_of, limit = self._bag_sections, listener.small_enough
+        join, head_of = b"".join, listener.data_section_head
+        try:
+            while (event := connection.next_event()) is not None:
+                if type(event) is Publish:
+                    topic, payload = event.topic, event.payload
+                    sections = sections_of.get(topic)
+                    size = len(payload)
+                    if sections is None or event.flags & 9 or size + len(topic) > limit:
+                        sections = self._sections(event)
+                    tails.append(join((ingress, sections, head_of(size), payload)))
+                    if event.packet_id:
+                        acks += (b"\x40\x02", event.packet_id)
+                else:
+                    if tails and sender is not None:
+                        self._append(sender, tails, acks)
+                        tails, acks = [], []
+                    self._handle(event)
+        except MqttError as error:
+            self._append_and_close(sender, tails, acks, error)
+            return
+        except HubError as error:
+            self._append_and_close(sender, tails, acks, error)
+            return
+        if tails and sender is not None:
+            self._append(sender, tails, acks)
+        if self._transport is None:
+            return
+        if out := connection.data_to_send():
+            self._transport.write(out)
+        if connection.state is not State.OPEN and connection.unread > listener.bounds.max_connect:
+            self._pause()
+
+    def _append(self, sender: Sender, tails: list[bytes], acks: list[bytes]) -> None:
+        listener = self._listener
+        try:
+            listener.log.append(sender.partition, sender.head, tails, self._durable)
+        except HubError as error:
+            self._refused(error, "events/publish")
+            self.close()
+            return
+        self._acks.append(b"".join(acks))
+        self._pending += len(acks) >> 1
+        listener.accepted += len(tails)
+        if self._pending >= listener.limits.uncommitted_publishes:
+            self._pause()
+        elif listener.log.congested:
+            self._pause()
+            listener.log.when_relieved(self._resume)
+
+    def _append_and_close(
+        self, sender: Sender | None, tails: list[bytes], acks: list[bytes], error: MqttError | HubError
+    ) -> None:
+        """What came before the fault was good and is kept; the link ends."""
+        if tails and sender is not None:
+            self._append(sender, tails, acks)
+        if isinstance(error, MqttError):
+            refusal: HubError = BadRequest(reason=f"{error} ({error.rule})", remedy="the client breaks MQTT 3.1.1")
+            if error.connack is not None and self._transport is not None:
+                self._transport.write(connack(error.connack))
+        else:
+            refusal = error
+        self._refused(refusal, "mqtt")
+        self.close()
+
+    def _on_durable(self, error: HubError | None) -> None:
+        """The log's call after each commit that held a chunk of ours, in the order of the chunks."""
+        acks = self._acks.popleft()
+        self._pending -= len(acks) >> 2
+        if self._transport is None:
+            return
+        if error is not None:
+            self._refused(error, "events/publish")
+            self.close()
+            return
+        if acks:
+            self._transport.write(acks)
+        if self._paused and self._pending < self._listener.limits.uncommitted_publishes:
+            self._resume()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End the connection; what was written goes out first."""
+        self._connection.state = State.CLOSED
+        if self._transport is not None:
+            self._transport.close()
+
+    def cut(self, error: HubError) -> None:
+        """Sessions: a newer link took over, or the identity may no longer be here."""
+        self._refused(error, "mqtt")
+        if self.principal is not None:
+            self._listener.sessions.close(self.principal, self)
+        self._connection.state = State.CLOSED
+        if self._transport is not None:
+            self._transport.abort()
+
+    def check(self, monotonic: float, wall: float) -> None:
+        """The listener's call each second: deadlines of the client's silence, its token, and its reading."""
+        if self._transport is None:
+            return
+        if monotonic >= self._connection.deadline and not self._paused:
+            reason = "no CONNECT in time" if self.principal is None else "silent for longer than its keep-alive allows"
+            log.debug("%s from %s: %s", self._name, self._info.peer, reason)
+            self.close()
+        elif self.expires and wall > self.expires:
+            self._refused(
+                Unauthorized(reason="the token expired while connected", remedy="renew it: connect again"), "mqtt"
+            )
+            self.close()
+        elif self._unsent_since is not None and monotonic - self._unsent_since > self._listener.limits.outgoing_stall:
+            self._refused(ServerBusy(reason="the client does not read what it is sent"), "mqtt")
+            self._transport.abort()
+
+    @property
+    def _name(self) -> str:
+        return self.principal.name if self.principal is not None else ""
+
+    def _refused(self, error: HubError, operation: str) -> None:
+        self._listener.refuse(error, self._info, identity=self._name, operation=operation)
+
+    # -- packets -----------------------------------------------------------------------------------------------------
+
+    def _handle(self, event: Any) -> None:
+        if isinstance(event, Connect):
+            self._login = asyncio.get_running_loop().create_task(self._authenticate(event))
+        elif isinstance(event, Subscribe):
+            self._subscribe(event)
+        elif isinstance(event, Unsubscribe):
+            for topic_filter in event.filters:
+                self._subscriptions.pop(topic_filter, None)
+            self._transport.write(unsuback(event.packet_id))
+        elif isinstance(event, PubAck):
+            return  # nothing is in flight to a device yet: L-M17
+        else:  # Disconnect
+            self._will = None
+            self.close()
+
+    async def _authenticate(self, connect: Connect) -> None:
+        listener = self._listener
+        try:
+            code, present = CONNACK_ACCEPTED, await self._log_in(connect)
+        except HubError as error:
+            listener.refuse(error, self._info, identity=connect.client_id, operation="mqtt/connect")
+            code, present = on_wire(error).connack, False
+        except Exception:
+            log.exception("a CONNECT failed")
+            code, present = 3, False
+        if self._transport is None:
+            return
+        self._transport.write(connack(code, session_present=present))
+        self._login = None
+        if code != CONNACK_ACCEPTED:
+            self._connection.refuse()
+            self._transport.close()
+            return
+        self._connection.accept(connect.keep_alive)
+        self._will = connect.will
+        self._resume()
+        self._pump()
+
+    async def _log_in(self, connect: Connect) -> bool:
+        listener = self._listener
+        if not connect.client_id or len(connect.client_id) > 257:
+            raise BadRequest(reason="the client id is empty or too long")
+        if connect.username is None:
+            raise Unauthorized(reason="no user name", remedy="user name: {host}/{client id}/?api-version=2021-04-12")
+        name = parse_user_name(connect.username, connect.client_id)
+        self._info = LinkInfo("mqtt", self._info.peer, self._info.tls, name.client_type, self._info.websocket)
+        token = connect.password.decode(errors="replace") if connect.password else None
+        principal = await listener.authentication.device(
+            name.device_id, name.module_id, token, self._info, operation="mqtt/connect"
+        )
+        path = ("devices", name.device_id, *(("modules", name.module_id) if name.module_id else ()))
+        listener.authentication.authorize(principal, "mqtt/connect", path, self._info)
+        if connect.will is not None:
+            self._check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
+        if delay := listener.sessions.takeover_delay(principal):
+            await asyncio.sleep(delay)
+        if self._transport is None:
+            return False
+        if self._ticket is not None:
+            self._ticket.authenticated()
+        self.principal = principal
+        self.expires = principal.expires + listener.limits.token_grace if principal.expires else 0.0
+        self._sender = listener.to_cloud.sender(principal, name.model_id)
+        self._topic = telemetry_topic(name.device_id, name.module_id)
+        self._bag_sections[self._topic + b"/"] = NO_SECTIONS
+        self._allowed, self._method_prefix = subscriptions(name.device_id, name.module_id)
+        self._subscriptions, present = listener.stored.resume(connect.client_id, clean=connect.clean_session)
+        listener.sessions.open(principal, self, "mqtt")
+        return present
+
+    def _check_will(self, will: Will, topic: bytes) -> None:
+        if not will.topic.startswith(topic) or will.topic[len(topic) :][:1] not in {b"", b"/"}:
+            raise Unauthorized(reason=f"the will's topic is not the device's own: {will.topic[:128]!r}")
+        if will.qos == 2:
+            raise Unauthorized(reason="a will with QoS 2")
+
+    def _subscribe(self, event: Subscribe) -> None:
+        granted = bytearray()
+        for topic_filter, qos in event.filters:
+            own = topic_filter in self._allowed or (
+                topic_filter.startswith(self._method_prefix) and topic_filter.endswith(b"/#")
+            )
+            if own and len(self._subscriptions) < self._listener.limits.subscriptions:
+                self._subscriptions[topic_filter] = min(qos, 1)
+                granted.append(min(qos, 1))
+            elif self._listener.lenient_subscriptions:
+                granted.append(SUBACK_FAILURE)
+            else:
+                raise Forbidden(
+                    reason=f"the filter {topic_filter[:128]!r} is not this identity's"
+                    if not own
+                    else f"more than {self._listener.limits.subscriptions} filters",
+                    remedy="the filters are listed in docs/reference/mqtt.md",
+                )
+        self._transport.write(suback(event.packet_id, bytes(granted)))
+
+    def _sections(self, event: Publish) -> bytes:
+        """The slow path of a publish: its topic is checked, its bag parsed, its exact size counted."""
+        listener, sender = self._listener, self._sender
+        assert sender is not None
+        topic = self._topic
+        rest = event.topic[len(topic) :]
+        if not event.topic.startswith(topic) or (rest and rest[0] not in b"/?"):
+            raise Forbidden(
+                reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
+                remedy=f"this identity publishes to {topic.decode()}/",
+            )
+        if len(event.topic) > TOPIC_LENGTH.value:
+            raise BadRequest(reason="the topic is too long")
+        system, properties = parse_bag(rest)
+        message = Message(body=event.payload, system=system, properties=properties)
+        if (size := message.size()) > listener.limits.device_to_cloud_size:
+            raise MessageTooLarge(reason=f"{size} bytes with properties", remedy="send less at once")
+        if event.flags & 9:
+            message = with_flags(message, retain=event.retain, dup=event.dup)
+            return listener.encoding.sections(sender.principal, system, message.properties)
+        sections = listener.encoding.sections(sender.principal, system, properties)
+        if len(self._bag_sections) < _BAGS_KEPT and len(event.topic) < 1024:
+            self._bag_sections[event.topic] = sections
+        return sections
+
+    def _publish_will(self, will: Will) -> None:
+        sender = self._sender
+        if sender is None:
+            return
+        try:
+            system, properties = parse_bag(will.topic[len(self._topic) :])
+            message = Message(body=will.payload, system=system, properties={**properties, **_WILL})
+            message = with_flags(message, retain=will.retain, dup=False)
+            self._listener.to_cloud.accept(sender, [message], _nobody_waits)
+        except HubError as error:
+            self._refused(error, "mqtt/will")
+
+
+def _nobody_waits(_error: HubError | None) -> None:
+    """A will has no sender left to acknowledge to."""

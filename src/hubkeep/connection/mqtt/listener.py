@@ -1,0 +1,71 @@
+"""The MQTT surface: what all its links share. Start at ``MqttListener.protocol``."""
+
+import asyncio
+import struct
+
+from hubkeep.limits import CONNECT_WITHIN, PUBLISH_ALLOWANCE, Limits
+from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.ports import Clock, EventEncoding, FlowControlledLog, RecordRefusal
+from hubkeep.wire.amqp.messages import data_section_head
+from hubkeep.wire.mqtt import MqttBounds
+
+from ..admission import Admission
+from ..authentication import Authentication
+from ..sessions import Sessions
+from .link import MqttLink
+from .session import StoredSessions
+
+_INT64 = struct.Struct(">q")
+
+
+class MqttListener:
+    """Collaborators and counters of the MQTT links. ``protocol`` makes one link for one connection."""
+
+    def __init__(
+        self,
+        *,
+        authentication: Authentication,
+        to_cloud: DeviceToCloud,
+        log: FlowControlledLog,
+        encoding: EventEncoding,
+        sessions: Sessions,
+        admission: Admission,
+        refuse: RecordRefusal,
+        clock: Clock,
+        limits: Limits,
+        lenient_subscriptions: bool = False,
+    ) -> None:
+        self.authentication, self.to_cloud, self.log, self.encoding = authentication, to_cloud, log, encoding
+        self.sessions, self.admission, self.refuse, self.clock, self.limits = sessions, admission, refuse, clock, limits
+        self.lenient_subscriptions = lenient_subscriptions
+        self.stored = StoredSessions()
+        self.links: set[MqttLink] = set()
+        self.accepted = 0
+        self.data_section_head = data_section_head
+        # below this, topic and payload together cannot pass the limit, whatever the topic holds
+        self.small_enough = limits.device_to_cloud_size
+        self.bounds = MqttBounds(
+            max_connect=limits.connect_bytes,
+            max_packet=limits.device_to_cloud_size + limits.topic_length + PUBLISH_ALLOWANCE.value,
+            connect_within=min(limits.connect_within, CONNECT_WITHIN.value),
+            keep_alive_cap=limits.keep_alive_cap,
+        )
+
+    def protocol(self) -> asyncio.Protocol:
+        """A factory for listeners and WebSocket tunnels."""
+        return MqttLink(self)
+
+    def ingress_stamp(self) -> bytes:
+        """Now, as the stored form of an event begins."""
+        return _INT64.pack(int(self.clock.now() * 1000))
+
+    def check(self) -> None:
+        """Once a second: deadlines of all links."""
+        monotonic, wall = self.clock.monotonic(), self.clock.now()
+        for link in tuple(self.links):
+            link.check(monotonic, wall)
+
+    def close(self) -> None:
+        """The hub stops: links end; what they sent is still committed and acknowledged if time allows."""
+        for link in tuple(self.links):
+            link.close()

@@ -1,0 +1,163 @@
+"""The hub's own root and server certificates, made at the first start and renewed when names or dates want it.
+
+One ECDSA and one RSA chain under one root, so that old and new clients get what suits them. An IP address stands in
+the certificate as iPAddress and as dNSName: one client checks the latter even for an address (proved-on-clients 1).
+"""
+
+import datetime as dt
+import ipaddress
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+WriteSecret = Callable[[Path, bytes], None]
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+_ROOT_DAYS: Final = 3650
+_SERVER_DAYS: Final = 397  # what strict clients accept at most
+_RENEW_DAYS: Final = 30
+_BEFORE: Final = dt.timedelta(hours=1)  # clocks of devices run behind
+
+
+class ServerCertificates(NamedTuple):
+    """Paths of what the listeners load. chains: pairs of certificate chain and key, the preferred one first."""
+
+    trust_bundle: Path
+    chains: Sequence[tuple[Path, Path]]
+
+
+def ensure_server_certificates(
+    directory: Path, host_names: Sequence[str], write_secret: WriteSecret, *, now: dt.datetime | None = None
+) -> ServerCertificates:
+    """Files below ``directory``: keys/, certificates/, trust-bundle.pem. Keeps what is there and still good.
+
+    host_names: DNS names and IP addresses, the hub's own first. write_secret: writes a file of mode 0600 durably.
+    """
+    now = now or dt.datetime.now(dt.UTC)
+    certificates, keys = directory / "certificates", directory / "keys"
+    certificates.mkdir(exist_ok=True)
+    root_path, root_key_path, bundle = certificates / "root.pem", keys / "root.key", directory / "trust-bundle.pem"
+    if root_path.exists() and root_key_path.exists():
+        root = x509.load_pem_x509_certificate(root_path.read_bytes())
+        root_key = _load_key(root_key_path)
+    else:
+        root_key = ec.generate_private_key(ec.SECP256R1())
+        root = _root(root_key, host_names[0], now)
+        write_secret(root_key_path, _key_pem(root_key))
+        _write_public(root_path, _pem(root))
+    if not bundle.exists():
+        _write_public(bundle, _pem(root))
+    chains = []
+    for kind in ("ecdsa", "rsa"):
+        chain_path, key_path = certificates / f"server-{kind}.pem", keys / f"server-{kind}.key"
+        if not (chain_path.exists() and key_path.exists() and _serves(chain_path, host_names, now)):
+            key: _Key = (
+                ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else rsa.generate_private_key(65537, 2048)
+            )
+            write_secret(key_path, _key_pem(key))
+            _write_public(chain_path, _pem(_server(key, root, root_key, host_names, now)))
+        chains.append((chain_path, key_path))
+    return ServerCertificates(bundle, chains)
+
+
+def _serves(path: Path, host_names: Sequence[str], now: dt.datetime) -> bool:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    has = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+    return set(host_names) <= has and certificate.not_valid_after_utc > now + dt.timedelta(days=_RENEW_DAYS)
+
+
+def _root(key: _Key, name: str, now: dt.datetime) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Hubkeep root of {name}"[:64])])
+    usage = _usage(key_cert_sign=True, crl_sign=True)
+    return (
+        _builder(subject, subject, key, now, _ROOT_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _server(
+    key: _Key, root: x509.Certificate, root_key: _Key, host_names: Sequence[str], now: dt.datetime
+) -> x509.Certificate:
+    names: list[x509.GeneralName] = []
+    for name in dict.fromkeys(host_names):
+        names.append(x509.DNSName(name))
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            continue
+    root_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host_names[0][:64])])
+    return (
+        _builder(subject, root.subject, key, now, _SERVER_DAYS)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            _usage(digital_signature=True, key_encipherment=isinstance(key, rsa.RSAPrivateKey)), critical=True
+        )
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(root_id), critical=False)
+        .sign(root_key, hashes.SHA256())
+    )
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: _Key, now: dt.datetime, days: int) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BEFORE)
+        .not_valid_after(now - _BEFORE + dt.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(
+    *,
+    digital_signature: bool = False,
+    key_encipherment: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=key_encipherment,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _load_key(path: Path) -> _Key:
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    assert isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
+    return key
+
+
+def _key_pem(key: _Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _write_public(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(content)
+    temporary.replace(path)

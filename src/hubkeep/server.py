@@ -1,0 +1,401 @@
+"""The composition root: the only file that names concrete adapters. Reading ``running`` shows the system."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from hubkeep import __version__
+from hubkeep.background import ActivityJob, DiskJob, RetentionJob, every
+from hubkeep.bus.in_process import InProcessBus
+from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.policies import Policies, published_key
+from hubkeep.cloud.secrets import open_seal, write_secret
+from hubkeep.connection.admission import Admission
+from hubkeep.connection.amqp.listener import AmqpListener
+from hubkeep.connection.authentication import Authentication
+from hubkeep.connection.clock import SystemClock
+from hubkeep.connection.event_encoding import AmqpEventEncoding, described
+from hubkeep.connection.https.health import HealthPages
+from hubkeep.connection.https.listener import HttpsListener
+from hubkeep.connection.mqtt.listener import MqttListener
+from hubkeep.connection.server_certificates import ensure_server_certificates
+from hubkeep.connection.sessions import Sessions
+from hubkeep.connection.tls import ListenerContext
+from hubkeep.device.identities import Identities
+from hubkeep.device.keys import key_to_text
+from hubkeep.limits import OPEN_CONNECTIONS_SHARE
+from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.metrics import HubMetrics
+from hubkeep.model import Identity
+from hubkeep.settings import Settings, SettingsError
+from hubkeep.store.event_log import SqliteEventLog
+from hubkeep.store.registry import locked, open_registry
+
+log = logging.getLogger(__name__)
+
+FIRST_DEVICE: Final = "first-device"
+_DESCRIPTION: Final = "hubkeep.json"
+_GOES_ON_WITHOUT: Final = "dev"  # the mode that goes on without a port that may not be bound
+
+
+class CannotListen(Exception):
+    """A port that cannot be bound. The text says which, why, and the ways out."""
+
+
+class WrongDirectory(Exception):
+    """The data directory belongs to another mode."""
+
+
+class Hub:
+    """A running hub: where it listens, and what the command line prints of it."""
+
+    def __init__(self, settings: Settings, policies: Policies, reload: Callable[[], None]) -> None:
+        self.settings, self._policies, self.reload = settings, policies, reload
+        self.ports: dict[str, int] = {}
+        self.missing: dict[str, str] = {}  # listener to why it is not there
+
+    @property
+    def data(self) -> Path:
+        return self.settings.data
+
+    def endpoint(self, kind: str) -> str:
+        """``https://name:port`` and the like; empty when that listener is not there."""
+        schemes = {"https": "https", "mqtt": "mqtts", "amqp": "amqps", "plain_amqp": "amqp", "metrics": "http"}
+        port = self.ports.get(kind)
+        host = "127.0.0.1" if kind == "metrics" else self.settings.host_name
+        return "" if port is None else f"{schemes[kind]}://{host}:{port}"
+
+    def policy_connection_string(self, name: str = "iothubowner") -> str:
+        """Raises KeyError for an unknown policy."""
+        policy = self._policies.get(name)
+        if policy is None:
+            raise KeyError(name)
+        key = key_to_text(policy.primary_key)
+        return f"HostName={self.settings.host_name};SharedAccessKeyName={name};SharedAccessKey={key}"
+
+    def events_connection_string(self, name: str = "service") -> str:
+        policy = self._policies.get(name)
+        assert policy is not None
+        key = key_to_text(policy.primary_key)
+        return (
+            f"Endpoint=sb://{self.settings.host_name}/;SharedAccessKeyName={name};SharedAccessKey={key};"
+            f"EntityPath={self.settings.events.name}"
+        )
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Hub]:
+    """A hub that accepts devices. Built bottom-up; taken down in reverse, whatever fails.
+
+    Raises SettingsError, WrongDirectory, CannotListen, store.registry.DataDirectoryInUse, HubError for a store that
+    cannot be opened.
+    """
+    async with contextlib.AsyncExitStack() as up:
+        clock = SystemClock()
+        limits = settings.limits.resolve()
+        directory = settings.data
+        description = _prepare(directory, settings)
+        up.enter_context(locked(directory))
+        seal = open_seal(directory / "keys" / "sealing.key", create=description is None)
+        registry = await up.enter_async_context(open_registry(directory / "registry.db", seal))
+        published = settings.mode == "dev" and settings.on_loopback
+        policies = Policies(registry.policies)
+        await policies.load(published=published)
+        event_log = SqliteEventLog(
+            directory / "events.db",
+            partitions=settings.events.partitions,
+            clock=clock,
+            cache_bytes=limits.event_cache,
+            uncommitted_limit=limits.uncommitted_bytes,
+        )
+        await event_log.open()
+        up.push_async_callback(event_log.close)
+
+        refusals = Refusals(registry.refusals, clock, limits.refusals_kept)
+        bus = InProcessBus()
+        identities = Identities(registry.identities, bus, clock, limits)
+        await registry.identities.disconnect_all(clock.now())
+        encoding = AmqpEventEncoding()
+        to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
+        sessions = Sessions(bus, clock, limits)
+        names = _host_names(settings)
+        authentication = Authentication(
+            registry.identities,
+            policies.get,
+            host_names=names,
+            events_name=settings.events.name,
+            clock=clock,
+            limits=limits,
+            refuse=refusals.record,
+        )
+        admission = Admission(limits, _most_connections(), authentication.failed.blocked)
+        certificates = ensure_server_certificates(directory, names, write_secret)
+        tls = ListenerContext(certificates.chains, settings.tls)
+
+        mqtt = MqttListener(
+            authentication=authentication,
+            to_cloud=to_cloud,
+            log=event_log,
+            encoding=encoding,
+            sessions=sessions,
+            admission=admission,
+            refuse=refusals.record,
+            clock=clock,
+            limits=limits,
+            lenient_subscriptions=settings.lenient_subscriptions,
+        )
+        amqp = AmqpListener(
+            authentication=authentication,
+            to_cloud=to_cloud,
+            log=event_log,
+            sessions=sessions,
+            admission=admission,
+            refuse=refusals.record,
+            clock=clock,
+            limits=limits,
+            host_name=settings.host_name,
+            events_name=settings.events.name,
+            consumer_groups=settings.events.consumer_groups,
+            created=event_log.created,
+        )
+        hub = Hub(settings, policies, tls.reload)
+        metrics = HubMetrics(
+            event_log=event_log, admission=admission, sessions=sessions, refusals=refusals, mqtt=mqtt, amqp=amqp
+        )
+        https = HttpsListener(
+            authentication=authentication,
+            identities=identities,
+            to_cloud=to_cloud,
+            sessions=sessions,
+            admission=admission,
+            refusals=refusals,
+            policies=policies,
+            log=event_log,
+            decode_event=described,
+            mqtt=mqtt.protocol,
+            amqp=amqp.protocol,
+            trust_bundle=certificates.trust_bundle,
+            status=lambda: _status(hub, event_log, sessions),
+            clock=clock,
+            limits=limits,
+        )
+        await up.enter_async_context(https.serving())
+        metrics.https = https
+        health = await up.enter_async_context(HealthPages(metrics, lambda: _unhealthy(event_log)).serving())
+
+        jobs = await up.enter_async_context(asyncio.TaskGroup())
+        up.callback(_cancel_all, tasks := [])
+        activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
+        disk = DiskJob(directory, event_log, limits)
+        await disk.run()
+        retention = RetentionJob(
+            event_log, clock, hours=settings.events.retention_hours, at_most=settings.events.retention_bytes
+        )
+
+        async def deadlines() -> None:
+            mqtt.check()
+            amqp.check()
+
+        for seconds, job, name in (
+            (1.0, deadlines, "deadlines"),
+            (1.0, activity.run, "activity"),
+            (1.0, disk.run, "disk"),
+            (60.0, retention.run, "retention"),
+        ):
+            tasks.append(jobs.create_task(every(seconds, job, name)))
+        tasks.append(jobs.create_task(_scrub(event_log)))
+        up.push_async_callback(activity.run)
+
+        listening = settings.listeners
+        wanted: list[tuple[str, int | None, Callable[[], asyncio.BaseProtocol], Any]] = [
+            ("https", listening.https_port, https.protocol, tls.context),
+            ("mqtt", listening.mqtt_port, mqtt.protocol, tls.context),
+            ("amqp", listening.amqp_port, amqp.protocol, tls.context),
+            ("plain_amqp", listening.plain_amqp_port, amqp.protocol, None),
+        ]
+        for kind, port, factory, context in wanted:
+            if port is not None:
+                await _listen(hub, up, kind, port, factory, context, limits.handshake_within)
+        if listening.metrics_port is not None:
+            await _listen_metrics(hub, up, listening.metrics_port, health)
+        up.callback(mqtt.close)
+        up.callback(amqp.close)
+        await _describe(hub, published=published, identities=identities)
+        yield hub
+
+
+async def _scrub(event_log: SqliteEventLog) -> None:
+    checked = await event_log.scrub()
+    log.debug("%d batches of the event log were checked", checked)
+
+
+def _cancel_all(tasks: "list[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+
+
+# -- the data directory --------------------------------------------------------------------------------------------------
+
+
+def _prepare(directory: Path, settings: Settings) -> dict[str, Any] | None:
+    """Make the directory, or read what made it. None: it is new. Raises WrongDirectory, SettingsError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"data: {directory} cannot be made: {error.strerror}") from None
+    path = directory / _DESCRIPTION
+    if not path.exists():
+        return None
+    description: dict[str, Any] = json.loads(path.read_text())
+    if description["mode"] != settings.mode:
+        raise WrongDirectory(
+            f"{directory} was made by 'hubkeep {description['mode']}' and is not for 'hubkeep {settings.mode}': "
+            "its keys are of another kind. Name another directory with --data."
+        )
+    return description
+
+
+async def _describe(hub: Hub, *, published: bool, identities: Identities) -> None:
+    """Leave behind what the command line needs: mode, and the operator's connection string and address (0600)."""
+    settings, directory = hub.settings, hub.data
+    path = directory / _DESCRIPTION
+    if not path.exists():
+        path.write_text(json.dumps({"mode": settings.mode, "version": __version__}) + "\n")
+        if settings.mode == "dev":
+            await _make_first_device(identities, published=published)
+    admin = {
+        "connection_string": hub.policy_connection_string(),
+        "events_connection_string": hub.events_connection_string(),
+        "address": settings.listeners.address,
+        "ports": hub.ports,
+        "trust_bundle": str((directory / "trust-bundle.pem").resolve()),
+    }
+    write_secret(directory / "admin", msgspec.json.encode(admin))
+
+
+async def _make_first_device(identities: Identities, *, published: bool) -> None:
+    keys = (
+        {
+            part: published_key(f"device/{FIRST_DEVICE}/{part.removesuffix('_key')}")
+            for part in ("primary_key", "secondary_key")
+        }
+        if published
+        else {}
+    )
+    await identities.create(Identity(device_id=FIRST_DEVICE, **keys))
+
+
+def _host_names(settings: Settings) -> list[str]:
+    names = [*settings.host_names, "localhost", "127.0.0.1"]
+    if settings.listeners.address not in {"0.0.0.0", "::"}:
+        names.append(settings.listeners.address)
+    return list(dict.fromkeys(name.lower() for name in names))
+
+
+# -- listeners -----------------------------------------------------------------------------------------------------------
+
+
+async def _listen(
+    hub: Hub,
+    up: contextlib.AsyncExitStack,
+    kind: str,
+    port: int,
+    factory: Callable[[], asyncio.BaseProtocol],
+    context: Any,
+    handshake_within: float,
+) -> None:
+    settings = hub.settings.listeners
+    loop = asyncio.get_running_loop()
+    timeout = {"ssl_handshake_timeout": handshake_within} if context is not None else {}
+    try:
+        server = await _create_server()(
+            loop, factory, settings.address, port, ssl=context, backlog=settings.backlog, **timeout
+        )
+    except OSError as error:
+        why = _why_not(kind, port, error)
+        if hub.settings.mode == _GOES_ON_WITHOUT:
+            hub.missing[kind] = why
+            return
+        raise CannotListen(why) from None
+    hub.ports[kind] = server.sockets[0].getsockname()[1]
+    up.callback(server.close)
+
+
+async def _listen_metrics(hub: Hub, up: contextlib.AsyncExitStack, port: int, factory: Any) -> None:
+    """Metrics are no reason to stop: a second hub on the machine takes any free port instead."""
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(factory, "127.0.0.1", port)
+    except OSError:
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+    hub.ports["metrics"] = server.sockets[0].getsockname()[1]
+    up.callback(server.close)
+
+
+def _create_server() -> Any:
+    """The fast transports where they are installed, the loop's own elsewhere."""
+    try:
+        import aiofastnet  # noqa: PLC0415  # optional
+    except ImportError:
+        return lambda loop, factory, *where, **options: loop.create_server(factory, *where, **options)
+    # it logs a failed handshake with a traceback; such refusals are counted, not printed
+    logging.getLogger("aiofastnet").disabled = True
+    return aiofastnet.create_server
+
+
+def _why_not(kind: str, port: int, error: OSError) -> str:
+    names = {"https": "HTTPS and WebSockets", "mqtt": "MQTT", "amqp": "AMQP", "plain_amqp": "AMQP without TLS"}
+    option = f"--{kind.replace('_', '-')}-port"
+    if isinstance(error, PermissionError):
+        cure = (
+            f"use another port ({option} 0 takes any free one), or let this Python bind it: "
+            "sudo sysctl net.ipv4.ip_unprivileged_port_start=443"
+        )
+        return f"{names[kind]} is not there: port {port} may only be bound by root. {cure}"
+    return f"{names[kind]} is not there: port {port}: {error.strerror}. Use another port ({option} 0), or --listen 127.0.0.2"
+
+
+def raise_descriptor_limit() -> None:
+    """The soft limit goes to the hard one: every connection is a descriptor (architecture, section 8)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _most_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft * OPEN_CONNECTIONS_SHARE.value // 100
+
+
+# -- health --------------------------------------------------------------------------------------------------------------
+
+
+def _unhealthy(event_log: SqliteEventLog) -> list[str]:
+    """Why the hub is not healthy; empty when it is."""
+    reasons = [damage.reason for damage in event_log.damaged.values()]
+    if event_log.refuse_writes is not None:
+        reasons.append(event_log.refuse_writes.reason)
+    return reasons
+
+
+def _status(hub: Hub, event_log: SqliteEventLog, sessions: Sessions) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "mode": hub.settings.mode,
+        "host_names": list(hub.settings.host_names),
+        "endpoints": {kind: hub.endpoint(kind) for kind in hub.ports},
+        "missing": hub.missing,
+        "events_name": hub.settings.events.name,
+        "connected": sessions.connected,
+        "partitions": [event_log.state(each)._asdict() for each in range(event_log.partitions)],
+        "unhealthy": _unhealthy(event_log),
+        "machine": socket.gethostname(),
+    }
