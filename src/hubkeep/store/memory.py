@@ -33,6 +33,7 @@ class MemoryIdentities:
             return False
         self._identities[key] = msgspec.structs.replace(
             identity,
+            generation_id=stored.generation_id,
             connected=stored.connected,
             connection_updated=stored.connection_updated,
             last_activity=stored.last_activity,
@@ -62,7 +63,7 @@ class MemoryIdentities:
         for change in changes:
             key = (change.device_id, change.module_id)
             if (stored := self._identities.get(key)) is not None:
-                changed = msgspec.structs.replace(stored, last_activity=change.at)
+                changed = msgspec.structs.replace(stored, last_activity=max(change.at, stored.last_activity))
                 if change.connected is not None:
                     changed = msgspec.structs.replace(changed, connected=change.connected, connection_updated=change.at)
                 self._identities[key] = changed

@@ -1,32 +1,45 @@
 """The registry on SQLite: identities, policies, refusals. Start at ``open_registry``.
 
-Statements are SQLAlchemy Core over one writing connection; the look-up at each connect is a prepared statement on a
-read-only connection of its own, because it is on the path of every login.
+One connection owns all writes (SQLite 3.40 has a race between checkpoints of several writers); reading has connections
+of its own. The look-up at each connect is a prepared statement on the loop: it is on the path of every login, and
+passing it to a thread would cost several times the look-up.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, create_engine, delete, func, insert, select, update
-from sqlalchemy.exc import DatabaseError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import URL, ColumnElement, Engine, NullPool, create_engine, delete, event, insert, select, update
+from sqlalchemy import bindparam as bind
+from sqlalchemy import func as sql
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExists, StoreUnavailable
 from hubkeep.model import Identity, Permission, Policy, Refusal
 from hubkeep.ports import Activity, IdentityCount, Seal
 
-from .tables import HEAD, IDENTITY, POLICY, REFUSAL
+from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL
 
-_KEYS = ("primary_key", "secondary_key")
-_COLUMNS = tuple(column.name for column in IDENTITY.columns)
-_LOOK_UP = f"SELECT {', '.join(_COLUMNS)} FROM identity WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
+_T = TypeVar("_T")
+_Row = dict[str, Any]
+_Work = Callable[[AsyncConnection], Awaitable[_T]]
+
+_KEYS: Final = ("primary_key", "secondary_key")
+_COLUMNS: Final = tuple(column.name for column in IDENTITY.columns)
+_LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
+_COUNT: Final = "SELECT total, disabled, connected FROM device_count"
+_BUSY_MILLISECONDS: Final = 2000
+_WAITING_WRITES: Final = 1000
+_UNSEAL_AT_ONCE: Final = 100  # identities of a list between two turns of the loop
+_migrating = threading.Lock()  # Alembic's context belongs to the process
 
 
 class DataDirectoryInUse(Exception):
@@ -38,10 +51,9 @@ class SchemaTooNew(Exception):
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Any:
-    """Hold the data directory alone. Raises DataDirectoryInUse."""
-    lock: IO[bytes]
-    with (directory / "lock").open("ab") as lock:
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the data directory alone; the kernel lets go of it when the process ends. Raises DataDirectoryInUse."""
+    with (directory / "hubkeep.lock").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -50,148 +62,311 @@ def locked(directory: Path) -> Any:
 
 
 class Registry:
-    """The three stores of one file. A lock keeps the writing connection's transactions apart."""
+    """The three stores of one file."""
 
-    def __init__(self, connection: AsyncConnection, reader: sqlite3.Connection, seal: Seal) -> None:
-        lock = asyncio.Lock()
-        self.identities = SqlIdentities(connection, lock, reader, seal)
-        self.policies = SqlPolicies(connection, lock, seal)
-        self.refusals = SqlRefusals(connection, lock)
+    def __init__(self, writer: "_Writer", reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
+        self.identities = SqlIdentities(writer, reading, look_up, seal)
+        self.policies = SqlPolicies(writer, reading, seal)
+        self.refusals = SqlRefusals(writer, reading)
+        self._writer = writer
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last two writes failed: the hub is not healthy (L-S3)."""
+        return self._writer.failures >= 2
 
 
 @contextlib.asynccontextmanager
 async def open_registry(path: Path, seal: Seal) -> AsyncIterator[Registry]:
-    """Open, migrating first if need be. Raises SchemaTooNew, StoreUnavailable."""
+    """Open the file, made or migrated first if need be.
+
+    Raises SchemaTooNew, DataDirectoryInUse, StoreUnavailable (with the reason: damaged, no permission, disk full).
+    """
+    path = path.absolute()  # noqa: ASYNC240  # asks the kernel for the working directory alone
+    read_only = f"{path.as_uri()}?mode=ro"
+    writing = create_async_engine(_url("sqlite+aiosqlite", str(path)), pool_size=1, max_overflow=0)
+    reading = create_async_engine(_url("sqlite+aiosqlite", read_only), pool_size=1, max_overflow=0)
+    _make_durable(writing.sync_engine)
+    async with contextlib.AsyncExitStack() as opened:
+        opened.push_async_callback(writing.dispose)
+        opened.push_async_callback(reading.dispose)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, _prepare, path)
+            async with writing.connect():
+                pass  # stays in the pool: readers want the files beside the registry that a writer makes
+            look_up = sqlite3.connect(read_only, uri=True, timeout=1, check_same_thread=False, isolation_level=None)
+            opened.callback(look_up.close)
+            look_up.execute(_COUNT)
+        except (sqlite3.Error, DBAPIError, OSError) as error:
+            raise _cannot_open(path, error) from None
+        writer = _Writer(writing)
+        opened.push_async_callback(writer.finish)
+        yield Registry(writer, reading, look_up, seal)
+
+
+def _url(driver: str, database: str) -> URL:
+    return URL.create(driver, database=database, query={"uri": "true"} if database.startswith("file:") else {})
+
+
+def _make_durable(engine: Engine) -> None:
+    """Every connection syncs before a commit returns, and every transaction is one, DDL included."""
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        # the driver's own transactions leave DDL out, and a migration cut short would stay half done (L-S9)
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (f"busy_timeout={_BUSY_MILLISECONDS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _prepare(path: Path) -> None:
+    """Make the file, for its owner alone, and bring its tables up to date, whole or not at all."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        await asyncio.get_running_loop().run_in_executor(None, _migrate, path)
-    except (sqlite3.DatabaseError, DatabaseError) as error:
-        raise StoreUnavailable(
-            reason=f"{path.name} cannot be opened: {error}", remedy="restore it from a backup"
-        ) from None
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", poolclass=StaticPool)
-    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)
-    try:
-        async with engine.connect() as connection:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-                await connection.exec_driver_sql(f"PRAGMA {pragma}")
-            await connection.commit()
-            yield Registry(connection, reader, seal)
+        os.fsync(directory)
     finally:
-        reader.close()
-        await engine.dispose()
-
-
-def _migrate(path: Path) -> None:
-    if _revision(path) == HEAD:
-        return
-    # Alembic is slow to import; only a new or old registry needs it
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
-
-    engine = create_engine(f"sqlite:///{path}")
+        os.close(directory)
+    engine = create_engine(_url("sqlite", str(path)), poolclass=NullPool)
+    _make_durable(engine)
     try:
-        connection: Connection
-        with engine.begin() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                raise SchemaTooNew(
-                    f"{path} was written by a newer version of Hubkeep ({error}): start the version that wrote it"
-                ) from None
+        migrate(engine, path)
     finally:
         engine.dispose()
 
 
-def _revision(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    connection = sqlite3.connect(path)
+def migrate(engine: Engine, path: Path) -> None:
+    """Upgrade the tables to ``HEAD`` in one transaction. Raises SchemaTooNew."""
+    with engine.begin() as connection:
+        table = "SELECT name FROM sqlite_master WHERE name = 'alembic_version'"
+        revision = None
+        if connection.exec_driver_sql(table).scalar() is not None:
+            revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        if revision == HEAD:
+            return
+        # Alembic is slow to import; only a new or an old registry needs it
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+        from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+        config = Config()
+        folder = str(Path(__file__).parent / "migrations")
+        config.set_main_option("script_location", folder.replace("%", "%%"))
+        config.attributes["connection"] = connection
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if revision is not None and revision not in known:
+            raise SchemaTooNew(
+                f"{path} has schema {revision}, this version of Hubkeep knows {HEAD}: start the version that wrote it"
+            )
+        with _migrating:
+            command.upgrade(config, "head")
+
+
+def _cannot_open(path: Path, error: Exception) -> Exception:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return DataDirectoryInUse(f"{path} is in use by another process")
+    remedy = "restore it from a backup" if code in {"SQLITE_NOTADB", "SQLITE_CORRUPT"} else "check owner, mode and disk"
+    text = cause.strerror if isinstance(cause, OSError) else cause
+    return StoreUnavailable(reason=f"{path} cannot be opened: {text}", remedy=remedy)
+
+
+class _Writer:
+    """Transactions on the one writing connection, one after another.
+
+    Each runs to its end, even if its caller is gone: a cancelled statement would cost the connection.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._turn = asyncio.Lock()
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self.failures = 0  # in a row
+
+    async def __call__(self, work: _Work[_T]) -> _T:
+        """Run ``work`` in a transaction. Raises StoreUnavailable: then nothing was written."""
+        if len(self._under_way) >= _WAITING_WRITES:
+            raise StoreUnavailable(reason=f"{_WAITING_WRITES} writes to the registry wait already")
+        task = asyncio.ensure_future(self._transaction(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _transaction(self, work: _Work[_T]) -> _T:
+        async with self._turn:
+            try:
+                async with self._engine.begin() as connection:
+                    result = await work(connection)
+            except DBAPIError as error:
+                self.failures += 1
+                # after a failed sync the file is opened anew, never tried again as it is (L-S3)
+                await self._engine.dispose()
+                raise _unavailable(error, "written") from None
+            self.failures = 0
+            return result
+
+    def _ended(self, task: "asyncio.Future[Any]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone
+
+
+def _unavailable(error: DBAPIError | sqlite3.Error, what: str) -> StoreUnavailable:
+    # only the driver's words: SQLAlchemy's text holds the statement with its values
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return StoreUnavailable(reason=f"the registry cannot be {what}: {cause}", remedy="check the disk")
+
+
+async def _read(reading: AsyncEngine, query: Any) -> list[_Row]:
     try:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.OperationalError:
-        return None
-    finally:
-        connection.close()
-    return row[0] if row else None
+        async with reading.connect() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+    except DBAPIError as error:
+        raise _unavailable(error, "read") from None
 
 
 class SqlIdentities:
     """See ports.IdentityStore."""
 
-    def __init__(self, connection: AsyncConnection, lock: asyncio.Lock, reader: sqlite3.Connection, seal: Seal) -> None:
-        self._connection, self._lock, self._reader, self._seal = connection, lock, reader, seal
+    def __init__(self, writer: _Writer, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
+        self._write, self._reading, self._look_up, self._seal = writer, reading, look_up, seal
 
     async def get(self, device_id: str, module_id: str = "") -> Identity | None:
-        row = self._reader.execute(_LOOK_UP, (device_id, module_id)).fetchone()
+        row = self._one(_LOOK_UP, (device_id, module_id))
         return None if row is None else self._identity(dict(zip(_COLUMNS, row, strict=True)))
 
     async def create(self, identity: Identity) -> None:
-        async with self._lock, _transaction(self._connection):
-            if identity.module_id and await self.get(identity.device_id) is None:
-                raise DeviceNotFound
-            try:
-                await self._connection.execute(insert(IDENTITY).values(self._row(identity)))
-            except IntegrityError:
-                raise (ModuleAlreadyExists if identity.module_id else DeviceAlreadyExists) from None
+        row = self._row(identity)
+        await self._write(lambda connection: self._create(connection, row))
 
     async def replace(self, identity: Identity, etag: str | None) -> bool:
         row = self._row(identity)
-        for live in ("connected", "connection_updated", "last_activity"):
-            del row[live]
-        async with self._lock, _transaction(self._connection):
-            where = _is(identity.device_id, identity.module_id, etag)
-            return bool((await self._connection.execute(update(IDENTITY).where(*where).values(row))).rowcount)
+        for name in ("generation_id", "connected", "connection_updated", "last_activity"):
+            del row[name]
+        return await self._write(lambda connection: self._replace(connection, row, etag))
 
     async def delete(self, device_id: str, module_id: str, etag: str | None) -> bool:
-        async with self._lock, _transaction(self._connection):
-            gone = (await self._connection.execute(delete(IDENTITY).where(*_is(device_id, module_id, etag)))).rowcount
-            if gone and not module_id:
-                await self._connection.execute(delete(IDENTITY).where(IDENTITY.c.device_id == device_id))
-            return bool(gone)
+        return await self._write(lambda connection: self._delete(connection, device_id, module_id, etag))
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
-        query = (
-            select(IDENTITY)
-            .where(IDENTITY.c.module_id == "", IDENTITY.c.device_id > after)
-            .order_by(IDENTITY.c.device_id)
-            .limit(top)
-        )
-        async with self._lock:
-            rows = (await self._connection.execute(query)).mappings().all()
-            await self._connection.rollback()
-        return [self._identity(dict(row)) for row in rows]
+        devices = select(IDENTITY).where(IDENTITY.c.module_id == "", IDENTITY.c.device_id > after)
+        rows = await _read(self._reading, devices.order_by(IDENTITY.c.device_id).limit(top))
+        found = []
+        for row in rows:
+            found.append(self._identity(row))
+            if len(found) % _UNSEAL_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
 
     async def count(self) -> IdentityCount:
-        by_status = (
-            select(IDENTITY.c.status, func.count()).where(IDENTITY.c.module_id == "").group_by(IDENTITY.c.status)
-        )
-        connected = select(func.count()).select_from(IDENTITY).where(IDENTITY.c.connected, IDENTITY.c.module_id == "")
-        async with self._lock:
-            counts = {status: number for status, number in (await self._connection.execute(by_status)).all()}  # noqa: C416  # rows are not pairs to mypy
-            now_connected = (await self._connection.execute(connected)).scalar_one()
-            await self._connection.rollback()
-        enabled, disabled = counts.get("enabled", 0), counts.get("disabled", 0)
-        return IdentityCount(enabled + disabled, enabled, disabled, now_connected)
+        total, disabled, connected = self._one(_COUNT, ()) or (0, 0, 0)
+        return IdentityCount(total, total - disabled, disabled, connected)
 
     async def record_activity(self, changes: Iterable[Activity]) -> None:
-        async with self._lock, _transaction(self._connection):
-            for change in changes:
-                values: dict[str, Any] = {"last_activity": change.at}
-                if change.connected is not None:
-                    values |= {"connected": change.connected, "connection_updated": change.at}
-                where = _is(change.device_id, change.module_id, None)
-                await self._connection.execute(update(IDENTITY).where(*where).values(values))
+        active: dict[tuple[str, str], float] = {}
+        states: dict[tuple[str, str], Activity] = {}
+        for change in changes:
+            key = (change.device_id, change.module_id)
+            active[key] = max(change.at, active.get(key, change.at))
+            if change.connected is not None:
+                states[key] = change
+        if active:
+            await self._write(lambda connection: self._record(connection, active, states.values()))
 
     async def disconnect_all(self, at: float) -> None:
-        async with self._lock, _transaction(self._connection):
+        async def work(connection: AsyncConnection) -> None:
             values = {"connected": False, "connection_updated": at}
-            await self._connection.execute(update(IDENTITY).where(IDENTITY.c.connected).values(values))
+            await connection.execute(update(IDENTITY).where(IDENTITY.c.connected).values(values))
+            await connection.execute(update(DEVICE_COUNT).values(connected=0))
 
-    def _row(self, identity: Identity) -> dict[str, Any]:
+        await self._write(work)
+
+    # -- inside a transaction ----------------------------------------------------------------------------------------
+
+    async def _create(self, connection: AsyncConnection, row: _Row) -> None:
+        if row["module_id"] and await self._stored(connection, row["device_id"], "", None) is None:
+            raise DeviceNotFound
+        try:
+            await connection.execute(insert(IDENTITY).values(row))
+        except IntegrityError:
+            raise (ModuleAlreadyExists if row["module_id"] else DeviceAlreadyExists) from None
+        if not row["module_id"]:
+            await _count(connection, 1, row["status"] == "disabled", row["connected"])
+
+    async def _replace(self, connection: AsyncConnection, row: _Row, etag: str | None) -> bool:
+        stored = await self._stored(connection, row["device_id"], row["module_id"], etag)
+        if stored is None:
+            return False
+        await connection.execute(update(IDENTITY).where(*_is(row["device_id"], row["module_id"])).values(row))
+        if not row["module_id"] and stored["status"] != row["status"]:
+            await _count(connection, 0, 1 if row["status"] == "disabled" else -1, 0)
+        return True
+
+    async def _delete(self, connection: AsyncConnection, device_id: str, module_id: str, etag: str | None) -> bool:
+        stored = await self._stored(connection, device_id, module_id, etag)
+        if stored is None:
+            return False
+        where = _is(device_id, module_id) if module_id else [IDENTITY.c.device_id == device_id]
+        await connection.execute(delete(IDENTITY).where(*where))
+        if not module_id:
+            await _count(connection, -1, -(stored["status"] == "disabled"), -stored["connected"])
+        return True
+
+    @staticmethod
+    async def _record(
+        connection: AsyncConnection, active: dict[tuple[str, str], float], states: Iterable[Activity]
+    ) -> None:
+        row = (IDENTITY.c.device_id == bind("device")) & (IDENTITY.c.module_id == bind("module"))
+        seen = update(IDENTITY).where(row).values(last_activity=sql.max(IDENTITY.c.last_activity, bind("at")))
+        values = [{"device": device, "module": module, "at": at} for (device, module), at in active.items()]
+        await connection.execute(seen, values)
+        moved = 0
+        for connected in (True, False):
+            changed = [each for each in states if each.connected is connected]
+            for is_device in (True, False):
+                values = [
+                    {"device": each.device_id, "module": each.module_id, "at": each.at}
+                    for each in changed
+                    if (not each.module_id) == is_device
+                ]
+                if values:
+                    turned = update(IDENTITY).where(row, IDENTITY.c.connected.is_not(connected))
+                    done = await connection.execute(turned.values(connected=connected), values)
+                    moved += (done.rowcount if connected else -done.rowcount) if is_device else 0
+                    await connection.execute(update(IDENTITY).where(row).values(connection_updated=bind("at")), values)
+        if moved:
+            await _count(connection, 0, 0, moved)
+
+    @staticmethod
+    async def _stored(connection: AsyncConnection, device_id: str, module_id: str, etag: str | None) -> _Row | None:
+        where = _is(device_id, module_id)
+        if etag is not None:
+            where.append(IDENTITY.c.etag == etag)
+        query = select(IDENTITY.c.status, IDENTITY.c.connected).where(*where)
+        row = (await connection.execute(query)).mappings().one_or_none()
+        return None if row is None else dict(row)
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def _one(self, statement: str, values: tuple[str, ...]) -> Any:
+        try:
+            return self._look_up.execute(statement, values).fetchone()
+        except sqlite3.Error as error:
+            raise _unavailable(error, "read") from None
+
+    def _row(self, identity: Identity) -> _Row:
         row = {name: getattr(identity, name) for name in _COLUMNS}
         for key in _KEYS:
             if row[key] is not None:
@@ -199,11 +374,12 @@ class SqlIdentities:
         row["parent_scopes"] = msgspec.json.encode(identity.parent_scopes).decode()
         return row
 
-    def _identity(self, row: dict[str, Any]) -> Identity:
+    def _identity(self, row: _Row) -> Identity:
         for key in _KEYS:
             if row[key] is not None:
                 row[key] = self._seal.unseal(row[key], _context(row["device_id"], row["module_id"], key))
-        row["parent_scopes"] = tuple(msgspec.json.decode(row["parent_scopes"]))
+        scopes = row["parent_scopes"]
+        row["parent_scopes"] = tuple(msgspec.json.decode(scopes)) if scopes != "[]" else ()
         row["connected"], row["iot_edge"] = bool(row["connected"]), bool(row["iot_edge"])
         return Identity(**row)
 
@@ -211,13 +387,10 @@ class SqlIdentities:
 class SqlPolicies:
     """See ports.PolicyStore."""
 
-    def __init__(self, connection: AsyncConnection, lock: asyncio.Lock, seal: Seal) -> None:
-        self._connection, self._lock, self._seal = connection, lock, seal
+    def __init__(self, writer: _Writer, reading: AsyncEngine, seal: Seal) -> None:
+        self._write, self._reading, self._seal = writer, reading, seal
 
     async def all(self) -> Sequence[Policy]:
-        async with self._lock:
-            rows = (await self._connection.execute(select(POLICY))).mappings().all()
-            await self._connection.rollback()
         return [
             Policy(
                 name=row["name"],
@@ -225,7 +398,7 @@ class SqlPolicies:
                 primary_key=self._seal.unseal(row["primary_key"], f"policy/{row['name']}/primary_key"),
                 secondary_key=self._seal.unseal(row["secondary_key"], f"policy/{row['name']}/secondary_key"),
             )
-            for row in rows
+            for row in await _read(self._reading, select(POLICY).order_by(POLICY.c.name))
         ]
 
     async def put(self, policy: Policy) -> None:
@@ -235,64 +408,60 @@ class SqlPolicies:
             "primary_key": self._seal.seal(policy.primary_key, f"policy/{policy.name}/primary_key"),
             "secondary_key": self._seal.seal(policy.secondary_key, f"policy/{policy.name}/secondary_key"),
         }
-        async with self._lock, _transaction(self._connection):
-            await self._connection.execute(delete(POLICY).where(POLICY.c.name == policy.name))
-            await self._connection.execute(insert(POLICY).values(values))
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(POLICY).where(POLICY.c.name == policy.name))
+            await connection.execute(insert(POLICY).values(values))
+
+        await self._write(work)
 
 
 class SqlRefusals:
     """See ports.RefusalStore."""
 
-    def __init__(self, connection: AsyncConnection, lock: asyncio.Lock) -> None:
-        self._connection, self._lock = connection, lock
+    def __init__(self, writer: _Writer, reading: AsyncEngine) -> None:
+        self._write, self._reading = writer, reading
 
     async def add(self, refusals: Sequence[Refusal], keep: int) -> None:
         rows = [
             {**msgspec.structs.asdict(each), "presented": msgspec.json.encode(each.presented).decode()}
             for each in refusals
         ]
-        async with self._lock, _transaction(self._connection):
-            await self._connection.execute(insert(REFUSAL), rows)
-            newest = (await self._connection.execute(select(func.max(REFUSAL.c.id)))).scalar_one()
-            await self._connection.execute(delete(REFUSAL).where(REFUSAL.c.id <= newest - keep))
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(insert(REFUSAL), rows)
+            newest = (await connection.execute(select(sql.max(REFUSAL.c.id)))).scalar_one()
+            await connection.execute(delete(REFUSAL).where(REFUSAL.c.id <= newest - keep))
+
+        if rows:
+            await self._write(work)
 
     async def find(self, key: str, most: int) -> Sequence[Refusal]:
         query = select(REFUSAL).order_by(REFUSAL.c.id.desc()).limit(most)
         if key:
             query = query.where((REFUSAL.c.tracking_id == key) | (REFUSAL.c.identity == key))
-        async with self._lock:
-            rows = (await self._connection.execute(query)).mappings().all()
-            await self._connection.rollback()
         found = []
-        for row in rows:
+        for row in await _read(self._reading, query):
             values = {name: row[name] for name in Refusal.__struct_fields__ if name != "presented"}
             found.append(Refusal(**values, presented=msgspec.json.decode(row["presented"])))
         return found
 
 
 def _context(device_id: str, module_id: str, key: str) -> str:
-    """What a sealed key belongs to: it cannot be moved to another identity or place."""
+    """What a sealed key belongs to: it cannot be moved to another identity or place. No id holds a slash."""
     return f"identity/{device_id}/{module_id}/{key}"
 
 
-def _is(device_id: str, module_id: str, etag: str | None) -> list[ColumnElement[bool]]:
-    where = [IDENTITY.c.device_id == device_id, IDENTITY.c.module_id == module_id]
-    if etag is not None:
-        where.append(IDENTITY.c.etag == etag)
-    return where
+def _is(device_id: str, module_id: str) -> list[ColumnElement[bool]]:
+    return [IDENTITY.c.device_id == device_id, IDENTITY.c.module_id == module_id]
 
 
-@contextlib.asynccontextmanager
-async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
-    """All or nothing; a store that fails is told as such, with no detail for the peer."""
-    try:
-        yield
-        await connection.commit()
-    except DatabaseError as error:
-        await connection.rollback()
-        raise StoreUnavailable(
-            reason=f"the registry cannot be written: {error.orig}", remedy="check the disk"
-        ) from None
-    except BaseException:
-        await connection.rollback()
-        raise
+async def _count(connection: AsyncConnection, total: int, disabled: int, connected: int) -> None:
+    """Add to the counts of devices."""
+    counts = DEVICE_COUNT.c
+    values = {
+        "total": counts.total + total,
+        "disabled": counts.disabled + int(disabled),
+        "connected": counts.connected + int(connected),
+    }
+    await connection.execute(update(DEVICE_COUNT).values(values))

@@ -1,4 +1,4 @@
-"""Alembic's environment: the connection comes from the registry that is being opened."""
+"""Alembic's environment: the connection, and its one transaction, come from the registry that is being opened."""
 
 from alembic import context
 

@@ -30,8 +30,14 @@ def upgrade() -> None:
         sa.Column("parent_scopes", sa.Text, nullable=False),
         sa.Column("managed_by", sa.String),
     )
-    op.create_index("identity_by_status", "identity", ["module_id", "status"])
     op.create_index("identity_connected", "identity", ["connected"], sqlite_where=sa.text("connected"))
+    device_count = op.create_table(
+        "device_count",
+        sa.Column("total", sa.Integer, nullable=False),
+        sa.Column("disabled", sa.Integer, nullable=False),
+        sa.Column("connected", sa.Integer, nullable=False),
+    )
+    op.bulk_insert(device_count, [{"total": 0, "disabled": 0, "connected": 0}])
     op.create_table(
         "policy",
         sa.Column("name", sa.String, primary_key=True),
