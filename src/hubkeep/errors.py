@@ -7,7 +7,7 @@ Numbers and names: service-protocols 2.16. Error conditions: AMQP 1.0 part 2, 2.
 Return codes: MQTT 3.1.1 table 3.1, chosen as in device-protocols 3.2 (clients give up on 4 and 5, and retry on 3).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class HubError(Exception):
@@ -16,15 +16,22 @@ class HubError(Exception):
     text: short and fixed, may be sent to the peer.
     reason: which check failed, for the operator. remedy: what would mend it, for the operator.
     tracking_id: set when the refusal is recorded; the peer sees it, ``hubkeep explain`` looks it up.
+    row: the row of limits-and-faults that this answers, for the counters (L-R10); set through ``by``.
     """
 
     text = "The request was refused."
+    row = ""
 
     def __init__(self, text: str = "", *, reason: str = "", remedy: str = "") -> None:
         super().__init__(text or self.text)
         self.reason = reason or text or self.text
         self.remedy = remedy
         self.tracking_id = ""
+
+    def by(self, row: str) -> Self:
+        """This error, counted under ``row``."""
+        self.row = row
+        return self
 
 
 class BadRequest(HubError):
@@ -113,6 +120,18 @@ class MessageTooLarge(HubError):
     text = "The message is too large."
 
 
+class HeadTooLarge(HubError):
+    """A request head over its limit in bytes or headers (L-H2)."""
+
+    text = "The request head is too large."
+
+
+class UriTooLong(HubError):
+    """A request target over its limit (L-H2)."""
+
+    text = "The address is too long."
+
+
 class UnsupportedEncoding(HubError):
     """A Content-Encoding that the hub does not read (L-H4)."""
 
@@ -193,6 +212,8 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     LinkStolen: OnWire(409, 409002, "LinkCreationConflict", "amqp:link:stolen", 3),
     PreconditionFailed: OnWire(412, 412001, "PreconditionFailed", "com.microsoft:precondition-failed", 3),
     MessageTooLarge: OnWire(413, 413001, "MessageTooLarge", "amqp:link:message-size-exceeded", 3),
+    HeadTooLarge: OnWire(431, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
+    UriTooLong: OnWire(414, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     UnsupportedEncoding: OnWire(415, 400103, "InvalidContentEncodingOrType", "com.microsoft:argument-error", 3),
     Misdirected: OnWire(421, 404000, "NotFound", "amqp:not-found", 5),
     Throttled: OnWire(429, 429001, "ThrottlingException", "com.microsoft:device-container-throttled", 3),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
+from hubkeep.errors import BadRequest
 from hubkeep.model import Permission, Policy
 from hubkeep.ports import PolicyStore
 
@@ -25,6 +26,9 @@ _WORDS: Final = {
     Permission.SERVICE_CONNECT: "ServiceConnect",
     Permission.DEVICE_CONNECT: "DeviceConnect",
 }
+_BY_WORD: Final = {word: permission for permission, word in _WORDS.items()} | {
+    "RegistryReadWrite": Permission.REGISTRY_WRITE
+}
 
 
 def published_key(what: str) -> bytes:
@@ -36,6 +40,17 @@ def permission_words(permissions: Permission) -> str:
     """As documentation and resource descriptions write them: ``RegistryWrite, ServiceConnect``."""
     words = [word for permission, word in _WORDS.items() if permissions & permission == permission]
     return ", ".join(word for word in words if word != "RegistryRead" or "RegistryWrite" not in words)
+
+
+def permissions_from_words(words: str) -> Permission:
+    """The permissions of ``RegistryRead, ServiceConnect``; *RegistryReadWrite* is RegistryWrite. Raises BadRequest."""
+    permissions = Permission(0)
+    for word in words.split(","):
+        permission = _BY_WORD.get(word.strip())
+        if permission is None:
+            raise BadRequest(f"The permissions are: {', '.join(_WORDS.values())}.")
+        permissions |= permission
+    return permissions
 
 
 class Policies:
@@ -57,10 +72,8 @@ class Policies:
                     Policy(
                         name=name,
                         permissions=permissions,
-                        primary_key=published_key(f"policy/{name}/primary") if published else secrets.token_bytes(32),
-                        secondary_key=published_key(f"policy/{name}/secondary")
-                        if published
-                        else secrets.token_bytes(32),
+                        primary_key=_first_key(f"policy/{name}/primary", published=published),
+                        secondary_key=_first_key(f"policy/{name}/secondary", published=published),
                     )
                 )
 
@@ -74,3 +87,7 @@ class Policies:
         """Create or replace."""
         await self._store.put(policy)
         self._policies[policy.name] = policy
+
+
+def _first_key(what: str, *, published: bool) -> bytes:
+    return published_key(what) if published else secrets.token_bytes(32)

@@ -1,7 +1,10 @@
 """Keys at rest: sealed with AES-256-GCM under a key file. Source: provisioning-and-pki 5.5."""
 
+import contextlib
+import hmac
 import os
 import stat
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +23,17 @@ class KeyFileError(Exception):
 
 
 class FileSeal:
-    """See ports.Seal. Sealed form: version (1), key id (4), nonce (12), ciphertext and tag."""
+    """See ports.Seal. Sealed form: version (1), key id (4), nonce (12), ciphertext and tag.
+
+    Random nonces of 96 bits allow 2^32 sealings under one key; version and key id say what is to be sealed anew then.
+    """
 
     __slots__ = ("_aead", "_prefix")
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
-        # names the key without telling anything of it: the tag of an empty message under it
-        key_id = self._aead.encrypt(b"\0" * _NONCE_BYTES, b"", b"hubkeep key id")[:4]
-        self._prefix = bytes((_VERSION,)) + key_id
+        # names the key without telling anything of it
+        self._prefix = bytes((_VERSION,)) + hmac.digest(key, b"hubkeep sealing key id", sha256)[:4]
 
     def __repr__(self) -> str:
         return "FileSeal()"
@@ -48,27 +53,27 @@ class FileSeal:
         nonce, body = sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :]
         try:
             return self._aead.decrypt(nonce, body, context.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut short
             raise StoreUnavailable(
                 reason=f"the sealed {context} is damaged or was moved", remedy="restore it"
             ) from None
 
 
 def open_seal(path: Path, *, create: bool) -> FileSeal:
-    """The seal of a key file (mode 0600), made if ``create`` and absent. Raises KeyFileError."""
+    """The seal of a key file (mode 0600), made if ``create`` and absent. Raises KeyFileError.
+
+    create: only for a new data directory; a second key would leave everything sealed under the first unreadable.
+    """
     try:
         if create and not path.exists():
             write_secret(path, os.urandom(_KEY_BYTES))
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise KeyFileError(f"{path} can be read by others: chmod 600 {path}")
-        key = path.read_bytes()
+        key = _read_secret(path)
     except FileNotFoundError:
         raise KeyFileError(f"{path} is missing: without it the stored keys cannot be read; restore it") from None
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     if len(key) != _KEY_BYTES:
-        raise KeyFileError(f"{path} does not hold {_KEY_BYTES} bytes")
+        raise KeyFileError(f"{path} does not hold {_KEY_BYTES} bytes: restore it")
     return FileSeal(key)
 
 
@@ -76,15 +81,28 @@ def write_secret(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read: whole or not at all, and on disk when this returns."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, content)
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()  # left by a start that was cut short
+    # O_EXCL: whoever else may write to this directory cannot have the secret written into a file of theirs
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
         os.fsync(handle)
-    finally:
-        os.close(handle)
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _read_secret(path: Path) -> bytes:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        mode = os.fstat(handle).st_mode  # of what is read, not of what bears the name a moment later
+        if not stat.S_ISREG(mode):
+            raise KeyFileError(f"{path} is not a file")
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise KeyFileError(f"{path} can be read by others: chmod 600 {path}, or make new keys if it was")
+        return file.read(_KEY_BYTES + 1)

@@ -138,6 +138,24 @@ class Authentication:
         except HubError as error:
             raise self._recorded(error, link, name or user, "sasl", password) from None
 
+    async def acting_as(self, policy: Principal, device_id: str, module_id: str) -> Principal:
+        """A policy's principal as the device it acts for (events tell both). Raises Unauthorized, DeviceDisabled."""
+        identity = await self._identities.get(device_id, module_id)
+        if identity is None:
+            raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
+        self._check_enabled(identity)
+        return Principal(
+            permissions=Permission.DEVICE_CONNECT,
+            device_id=device_id,
+            module_id=module_id,
+            generation_id=identity.generation_id,
+            policy=policy.policy,
+            scope=("devices", device_id, *(("modules", module_id) if module_id else ())),
+            expires=policy.expires,
+            auth_scope="hub",
+            key=policy.key,
+        )
+
     def _recorded(self, error: HubError, link: LinkInfo, name: str, operation: str, token: str | None) -> HubError:
         presented = {}
         if token:
@@ -173,20 +191,7 @@ class Authentication:
                 )
             if not sas.covers(principal.scope, path):
                 raise Unauthorized(reason=f"the policy's token is limited to {'/'.join(principal.scope)}")
-            if identity is None:
-                raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
-            self._check_enabled(identity)
-            return Principal(
-                permissions=Permission.DEVICE_CONNECT,
-                device_id=device_id,
-                module_id=module_id,
-                generation_id=identity.generation_id,
-                policy=principal.policy,
-                scope=path,
-                expires=principal.expires,
-                auth_scope="hub",
-                key=principal.key,
-            )
+            return await self.acting_as(principal, device_id, module_id)
         key = self._matching_key(parsed, identity)
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")

@@ -1,0 +1,110 @@
+"""The AMQP surface: what all its links share. Start at ``AmqpListener.protocol``."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+
+from hubkeep.connection.admission import Admission
+from hubkeep.connection.authentication import Authentication
+from hubkeep.connection.sessions import Sessions
+from hubkeep.errors import NotFound
+from hubkeep.limits import (
+    AMQP_ANNOTATIONS_ALLOWANCE,
+    AMQP_CHANNEL_MAX,
+    AMQP_DELIVERY_COUNTED,
+    AMQP_FRAME,
+    AMQP_FRAME_BEFORE_OPEN,
+    AMQP_IDLE,
+    AMQP_LINKS,
+    AMQP_SESSION_WINDOW,
+    AMQP_SESSIONS,
+    Limits,
+)
+from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.ports import Clock, FlowControlledLog, RecordRefusal
+from hubkeep.wire.amqp import Bounds
+
+from .link import AmqpLink
+from .readers import Readers
+
+_DEFAULT_GROUP = "$Default"
+
+
+class AmqpListener:
+    """Collaborators of the AMQP links. created: Unix milliseconds at which the event log was made."""
+
+    def __init__(
+        self,
+        *,
+        authentication: Authentication,
+        to_cloud: DeviceToCloud,
+        log: FlowControlledLog,
+        sessions: Sessions,
+        admission: Admission,
+        refuse: RecordRefusal,
+        clock: Clock,
+        limits: Limits,
+        host_name: str,
+        events_name: str,
+        consumer_groups: Sequence[str],
+        created: int,
+    ) -> None:
+        self.authentication, self.to_cloud, self.log, self.sessions = authentication, to_cloud, log, sessions
+        self.admission, self.refuse, self.clock, self.limits = admission, refuse, clock, limits
+        self.host_name, self.events_name, self.created = host_name, events_name, created
+        self.container_id = f"hubkeep-{uuid.uuid4().hex}"
+        self.entity_names = frozenset({events_name.lower(), "messages/events"})
+        self._groups = {name.lower(): name for name in (_DEFAULT_GROUP, *consumer_groups)}
+        self.readers = Readers(limits)
+        self.links: set[AmqpLink] = set()
+        self.accepted = 0
+        self.bounds = Bounds(
+            max_frame_before_open=AMQP_FRAME_BEFORE_OPEN.value,
+            max_frame=AMQP_FRAME.value,
+            channel_max=AMQP_CHANNEL_MAX.value,
+            sessions=AMQP_SESSIONS.value,
+            links=AMQP_LINKS.value,
+            idle_time_out=AMQP_IDLE.value,
+            incoming_window=AMQP_SESSION_WINDOW.value,
+            delivery_kept=limits.device_to_cloud_size + AMQP_ANNOTATIONS_ALLOWANCE.value,
+            delivery_counted=AMQP_DELIVERY_COUNTED.value,
+        )
+
+    def protocol(self) -> asyncio.Protocol:
+        """A factory for listeners and WebSocket tunnels."""
+        return AmqpLink(self)
+
+    def entity_of(self, path: Sequence[str]) -> int | None:
+        """How many segments of ``path`` name the event hub; None when they name something else."""
+        words = [each.lower() for each in path]
+        if words[:1] == [self.events_name.lower()]:
+            return 1
+        return 2 if words[:2] == ["messages", "events"] else None
+
+    def reader_path(self, group: str, partition: object) -> tuple[str, ...]:
+        """What tokens for reading a partition are scoped against."""
+        return (self.events_name, "ConsumerGroups", group, "Partitions", str(partition))
+
+    def consumer_group(self, name: str) -> str:
+        """The group's own spelling. Raises NotFound."""
+        known = self._groups.get(name.lower())
+        if known is None:
+            raise NotFound("There is no consumer group of this name.", remedy="name it in events.consumer_groups")
+        return known
+
+    def partition(self, text: str) -> int:
+        """Raises NotFound for what is no partition id."""
+        if text.isascii() and text.isdigit() and len(text) < 4 and int(text) < self.log.partitions:
+            return int(text)
+        raise NotFound("There is no partition of this id.", reason=f"partition {text[:20]!r} of {self.log.partitions}")
+
+    def check(self) -> None:
+        """Once a second: deadlines of all links."""
+        monotonic = self.clock.monotonic()
+        for link in tuple(self.links):
+            link.check(monotonic)
+
+    def close(self) -> None:
+        """The hub stops: peers are told to come back (retryable)."""
+        for link in tuple(self.links):
+            link.close("amqp:connection:forced", "the hub is stopping")
