@@ -89,7 +89,8 @@ class DiskJob:
         if usage.free < floor:
             if self._log.refuse_writes is None:
                 self._full = StoreUnavailable(
-                    reason=f"{usage.free >> 20} MiB are free on the disk of {self._directory}; writes need {floor >> 20} MiB",
+                    reason=f"{usage.free >> 20} MiB are free on the disk of {self._directory}; "
+                    f"writes need {floor >> 20} MiB",
                     remedy="free space: the hub goes on by itself",
                 )
                 self._log.refuse_writes = self._full

@@ -6,7 +6,7 @@ import json
 import logging
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
-from hubkeep.metrics import HubMetrics
+from hubkeep.metrics import HubMetrics, Sample, registry_of
 from hubkeep.model import Identity
 from hubkeep.settings import Settings, SettingsError
 from hubkeep.store.event_log import SqliteEventLog
@@ -167,9 +167,6 @@ async def running(settings: Settings) -> AsyncIterator[Hub]:
             created=event_log.created,
         )
         hub = Hub(settings, policies, tls.reload)
-        metrics = HubMetrics(
-            event_log=event_log, admission=admission, sessions=sessions, refusals=refusals, mqtt=mqtt, amqp=amqp
-        )
         https = HttpsListener(
             authentication=authentication,
             identities=identities,
@@ -188,8 +185,9 @@ async def running(settings: Settings) -> AsyncIterator[Hub]:
             limits=limits,
         )
         await up.enter_async_context(https.serving())
-        metrics.https = https
-        health = await up.enter_async_context(HealthPages(metrics, lambda: _unhealthy(event_log)).serving())
+        metrics = HubMetrics(lambda: _samples(event_log, admission, sessions, refusals, mqtt, amqp, https))
+        pages = HealthPages(registry_of(metrics), lambda: _unhealthy(event_log))
+        health = await up.enter_async_context(pages.serving())
 
         jobs = await up.enter_async_context(asyncio.TaskGroup())
         up.callback(_cancel_all, tasks := [])
@@ -242,7 +240,7 @@ def _cancel_all(tasks: "list[asyncio.Task[None]]") -> None:
         task.cancel()
 
 
-# -- the data directory --------------------------------------------------------------------------------------------------
+# -- the data directory -----------------------------------------------------------------------------------------------
 
 
 def _prepare(directory: Path, settings: Settings) -> dict[str, Any] | None:
@@ -282,25 +280,21 @@ async def _describe(hub: Hub, *, published: bool, identities: Identities) -> Non
 
 
 async def _make_first_device(identities: Identities, *, published: bool) -> None:
-    keys = (
-        {
-            part: published_key(f"device/{FIRST_DEVICE}/{part.removesuffix('_key')}")
-            for part in ("primary_key", "secondary_key")
-        }
-        if published
-        else {}
-    )
-    await identities.create(Identity(device_id=FIRST_DEVICE, **keys))
+    def key(which: str) -> bytes | None:
+        return published_key(f"device/{FIRST_DEVICE}/{which}") if published else None
+
+    first = Identity(device_id=FIRST_DEVICE, primary_key=key("primary"), secondary_key=key("secondary"))
+    await identities.create(first)
 
 
 def _host_names(settings: Settings) -> list[str]:
     names = [*settings.host_names, "localhost", "127.0.0.1"]
-    if settings.listeners.address not in {"0.0.0.0", "::"}:
+    if settings.listeners.address not in {"0.0.0.0", "::"}:  # noqa: S104  # no name that anybody dials
         names.append(settings.listeners.address)
     return list(dict.fromkeys(name.lower() for name in names))
 
 
-# -- listeners -----------------------------------------------------------------------------------------------------------
+# -- listeners --------------------------------------------------------------------------------------------------------
 
 
 async def _listen(
@@ -360,7 +354,8 @@ def _why_not(kind: str, port: int, error: OSError) -> str:
             "sudo sysctl net.ipv4.ip_unprivileged_port_start=443"
         )
         return f"{names[kind]} is not there: port {port} may only be bound by root. {cure}"
-    return f"{names[kind]} is not there: port {port}: {error.strerror}. Use another port ({option} 0), or --listen 127.0.0.2"
+    cure = f"use another port ({option} 0), or another address (--listen 127.0.0.2 --host-name 127.0.0.2)"
+    return f"{names[kind]} is not there: port {port}: {error.strerror}. {cure}"
 
 
 def raise_descriptor_limit() -> None:
@@ -375,7 +370,7 @@ def _most_connections() -> int:
     return soft * OPEN_CONNECTIONS_SHARE.value // 100
 
 
-# -- health --------------------------------------------------------------------------------------------------------------
+# -- health -----------------------------------------------------------------------------------------------------------
 
 
 def _unhealthy(event_log: SqliteEventLog) -> list[str]:
@@ -384,6 +379,43 @@ def _unhealthy(event_log: SqliteEventLog) -> list[str]:
     if event_log.refuse_writes is not None:
         reasons.append(event_log.refuse_writes.reason)
     return reasons
+
+
+def _samples(
+    event_log: SqliteEventLog,
+    admission: Admission,
+    sessions: Sessions,
+    refusals: Refusals,
+    mqtt: MqttListener,
+    amqp: AmqpListener,
+    https: HttpsListener,
+) -> Iterator[Sample]:
+    """What the parts count, under the names of metrics.FAMILIES."""
+    for surface, accepted, links in (
+        ("mqtt", mqtt.accepted, len(mqtt.links)),
+        ("amqp", amqp.accepted, len(amqp.links)),
+        ("https", https.accepted, len(https.connections)),
+    ):
+        yield Sample("hubkeep_messages", accepted, surface)
+        yield Sample("hubkeep_links", links, surface)
+    for code, count in refusals.counts.items():
+        yield Sample("hubkeep_refusals", count, str(code))
+    yield Sample("hubkeep_refusals_dropped", refusals.dropped)
+    yield Sample("hubkeep_connections", admission.open)
+    yield Sample("hubkeep_connections_unauthenticated", admission.unauthenticated)
+    yield Sample("hubkeep_connections_refused", admission.refused)
+    yield Sample("hubkeep_identities_connected", sessions.connected)
+    yield Sample("hubkeep_https_requests", https.requests)
+    yield Sample("hubkeep_event_log_commits", event_log.commits)
+    yield Sample("hubkeep_event_log_commit_seconds", event_log.commit_seconds)
+    yield Sample("hubkeep_event_log_bytes", event_log.committed_bytes)
+    yield Sample("hubkeep_event_log_pending_bytes", event_log.pending_bytes)
+    yield Sample("hubkeep_event_log_damages", len(event_log.damaged))
+    yield Sample("hubkeep_event_log_writable", event_log.refuse_writes is None)
+    for partition in range(event_log.partitions):
+        state = event_log.state(partition)
+        yield Sample("hubkeep_partition_first_sequence", state.first_sequence, str(partition))
+        yield Sample("hubkeep_partition_last_sequence", state.last_sequence, str(partition))
 
 
 def _status(hub: Hub, event_log: SqliteEventLog, sessions: Sessions) -> dict[str, Any]:

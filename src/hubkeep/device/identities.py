@@ -1,23 +1,25 @@
 """Device identities: create, read, update, delete, list. Source: service-protocols 2.3, 2.7."""
 
+import asyncio
 import re
 import secrets
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast, get_args
 
 import msgspec
 
-from hubkeep.errors import BadRequest, DeviceNotFound, PreconditionFailed, QuotaExceeded
+from hubkeep.errors import BadRequest, DeviceNotFound, PreconditionFailed, QuotaExceeded, ServerBusy
 from hubkeep.limits import IDENTITY_ID, LIST_TOP, STATUS_REASON, Limits
-from hubkeep.model import Identity, IdentityChange
+from hubkeep.model import AuthenticationType, Identity, IdentityChange, Status
 from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
 
-from .keys import new_key
+from .keys import check_key, new_key
 
 _ID: Final = re.compile(rf"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{{1,{IDENTITY_ID.value}}}")
-_THUMBPRINT: Final = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
+_THUMBPRINT: Final = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
 _SCOPE: Final = "ms-azure-iot-edge://"
+_SCOPE_LENGTH: Final = 256  # an id, a generation id and the scheme fit
 _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
 _READ_AGAIN: Final = 4
 
@@ -28,6 +30,7 @@ class Identities:
     def __init__(self, store: IdentityStore, bus: Bus, clock: Clock, limits: Limits) -> None:
         self._store, self._bus, self._clock, self._limits = store, bus, clock, limits
         self._last_generation = 0
+        self._creating = asyncio.Lock()  # counting and creating are one step, or the quota could be passed
 
     async def get(self, device_id: str) -> Identity:
         """Raises DeviceNotFound, BadRequest for an id that cannot be one."""
@@ -38,34 +41,41 @@ class Identities:
         return identity
 
     async def create(self, wanted: Identity) -> Identity:
-        """Register a device; keys are made where none are given (both or none: S-31).
+        """Register a device; two keys are made where a ``sas`` device brings none.
 
         Raises BadRequest, DeviceAlreadyExists, QuotaExceeded.
         """
         check_id(wanted.device_id)
-        if (await self._store.count()).total >= self._limits.identities:
-            raise QuotaExceeded(reason=f"the hub holds {self._limits.identities} identities")
-        generation = self._generation()
-        identity = msgspec.structs.replace(
-            _with_credentials(wanted, None),
-            generation_id=generation,
+        wanted = _with_credentials(wanted)
+        _check(wanted)
+        fresh = msgspec.structs.replace(
+            wanted,
+            generation_id=self._generation(),
             etag=_etag(),
             status_updated=0.0,
             connected=False,
             connection_updated=0.0,
             last_activity=0.0,
         )
-        if identity.iot_edge:
-            identity = msgspec.structs.replace(identity, device_scope=f"{_SCOPE}{identity.device_id}-{generation}")
-        _check(identity)
-        await self._store.create(_with_parent(identity, None))
+        identity = _with_scopes(fresh, None)
+        async with self._creating:
+            if (await self._store.count()).total >= self._limits.identities:
+                raise QuotaExceeded(
+                    reason=f"the hub holds {self._limits.identities} identities",
+                    remedy="delete some, or raise limits.identities",
+                )
+            await self._store.create(identity)
         return identity
 
     async def update(self, wanted: Identity, etag: str, *, keep_authentication: bool = False) -> Identity:
-        """Replace what may be written. keep_authentication: the request said nothing of it.
+        """Replace all that may be written. keep_authentication: the request said nothing of it.
 
-        Raises BadRequest, DeviceNotFound, PreconditionFailed. Disabling, and other credentials, cut live links.
+        A ``sas`` device that brings no keys gets new ones. Disabling, and other credentials, cut live links.
+        Raises BadRequest, DeviceNotFound, PreconditionFailed.
         """
+        check_id(wanted.device_id)
+        if not keep_authentication:
+            wanted = _with_credentials(wanted)
         for _ in range(_READ_AGAIN):
             stored = await self.get(wanted.device_id)
             if etag not in {"*", stored.etag}:
@@ -75,7 +85,7 @@ class Identities:
                 self._tell(stored, identity)
                 return identity
             # another update came between; with "*" the newest is what is meant
-        raise PreconditionFailed
+        raise ServerBusy(reason=f"{wanted.device_id} is being updated from many sides")
 
     async def delete(self, device_id: str, etag: str = "*") -> None:
         """Raises DeviceNotFound, PreconditionFailed. Its modules go with it, its links are cut."""
@@ -96,23 +106,9 @@ class Identities:
 
     def _updated(self, stored: Identity, wanted: Identity, *, keep_authentication: bool) -> Identity:
         if keep_authentication:
-            wanted = msgspec.structs.replace(
-                wanted,
-                authentication=stored.authentication,
-                primary_key=stored.primary_key,
-                secondary_key=stored.secondary_key,
-                primary_thumbprint=stored.primary_thumbprint,
-                secondary_thumbprint=stored.secondary_thumbprint,
-            )
-        else:
-            wanted = _with_credentials(wanted, stored)
-        if stored.iot_edge:
-            if wanted.device_scope not in {"", stored.device_scope}:
-                raise BadRequest("The scope of an edge device cannot be changed.")
-            wanted = msgspec.structs.replace(wanted, device_scope=stored.device_scope)
-        elif wanted.iot_edge:
-            scope = f"{_SCOPE}{stored.device_id}-{stored.generation_id}"
-            wanted = msgspec.structs.replace(wanted, device_scope=scope)
+            kept = dict(zip(_CREDENTIALS, _credentials(stored), strict=True))
+            wanted = msgspec.structs.replace(wanted, **kept)
+        _check(wanted)
         changed = wanted.status != stored.status
         identity = msgspec.structs.replace(
             wanted,
@@ -123,8 +119,7 @@ class Identities:
             connection_updated=stored.connection_updated,
             last_activity=stored.last_activity,
         )
-        _check(identity)
-        return _with_parent(identity, stored)
+        return _with_scopes(identity, stored)
 
     def _tell(self, before: Identity, after: Identity) -> None:
         if after.status == "disabled" and before.status != "disabled":
@@ -143,59 +138,96 @@ def check_id(device_id: str) -> None:
     """Raises BadRequest for an id that is too long or holds a character that no id may hold (L-I9)."""
     if not _ID.fullmatch(device_id):
         raise BadRequest(
-            f"A device id has 1 to {IDENTITY_ID.value} letters, digits and any of - : . + % _ # * ? ! ( ) , = @ $ '"
+            f"A device id has 1 to {IDENTITY_ID.value} characters: "
+            "letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
         )
 
 
-def _etag() -> str:
-    return b64encode(str(secrets.randbelow(10**9) + 10**9).encode()).decode()
+def authentication_type(given: str | None, primary_thumbprint: str | None) -> AuthenticationType:
+    """The type that a request means; absent, a thumbprint means ``selfSigned``, else ``sas``. Raises BadRequest."""
+    if not given:
+        return "selfSigned" if primary_thumbprint else "sas"
+    for known in get_args(AuthenticationType):
+        if given.lower() == known.lower():
+            return cast("AuthenticationType", known)
+    raise BadRequest(f"The authentication types are: {', '.join(get_args(AuthenticationType))}.")
+
+
+def status_from_text(given: str | None) -> Status:
+    """``enabled`` or ``disabled`` in any case; absent means enabled. Raises BadRequest."""
+    status = (given or "enabled").lower()
+    if status not in get_args(Status):
+        raise BadRequest("The status is enabled or disabled.")
+    return cast("Status", status)
+
+
+_CREDENTIALS: Final = (
+    "authentication",
+    "primary_key",
+    "secondary_key",
+    "primary_thumbprint",
+    "secondary_thumbprint",
+)
 
 
 def _credentials(identity: Identity) -> tuple[object, ...]:
-    return (
-        identity.authentication,
-        identity.primary_key,
-        identity.secondary_key,
-        identity.primary_thumbprint,
-        identity.secondary_thumbprint,
-    )
+    return tuple(getattr(identity, name) for name in _CREDENTIALS)
 
 
-def _with_credentials(wanted: Identity, stored: Identity | None) -> Identity:
-    """Fill in what the authentication type needs. Raises BadRequest for one key without the other."""
+def _with_credentials(wanted: Identity) -> Identity:
+    """Only what the authentication type uses, keys made if it brings none. Raises BadRequest."""
+    replace = msgspec.structs.replace
+    if wanted.authentication != "selfSigned":
+        wanted = replace(wanted, primary_thumbprint=None, secondary_thumbprint=None)
+    else:
+        prints = (wanted.primary_thumbprint or None, wanted.secondary_thumbprint or None)
+        if prints[0] is None:
+            raise BadRequest("A self-signed device needs a primary thumbprint.")
+        if any(each is not None and not _THUMBPRINT.fullmatch(each) for each in prints):
+            raise BadRequest("A thumbprint has 40 or 64 hexadecimal digits.")
+        wanted = replace(wanted, primary_thumbprint=prints[0], secondary_thumbprint=prints[1])
     if wanted.authentication != "sas":
-        return msgspec.structs.replace(wanted, primary_key=None, secondary_key=None)
-    if (wanted.primary_key is None) != (wanted.secondary_key is None):
+        return replace(wanted, primary_key=None, secondary_key=None)
+    primary, secondary = wanted.primary_key or new_key(), wanted.secondary_key or new_key()
+    if bool(wanted.primary_key) != bool(wanted.secondary_key):
         raise BadRequest("Give both symmetric keys or none.")
-    cleared = msgspec.structs.replace(wanted, primary_thumbprint=None, secondary_thumbprint=None)
-    if wanted.primary_key is not None:
-        return cleared
-    if stored is not None and stored.authentication == "sas":
-        return msgspec.structs.replace(cleared, primary_key=stored.primary_key, secondary_key=stored.secondary_key)
-    return msgspec.structs.replace(cleared, primary_key=new_key(), secondary_key=new_key())
+    check_key(primary, "The primary key")
+    check_key(secondary, "The secondary key")
+    return replace(wanted, primary_key=primary, secondary_key=secondary)
 
 
-def _with_parent(identity: Identity, stored: Identity | None) -> Identity:
-    """A leaf's scope and its first parent scope are kept equal (service-protocols 2.3)."""
+def _check(wanted: Identity) -> None:
+    if wanted.module_id:
+        raise BadRequest("This is not a device.")
+    if wanted.status not in get_args(Status) or wanted.authentication not in get_args(AuthenticationType):
+        raise BadRequest("The status or the authentication type is not valid.")
+    for text in (wanted.status_reason, wanted.managed_by):
+        if text is not None and (len(text) > STATUS_REASON.value or not _is_text(text)):
+            raise BadRequest(f"statusReason has at most {STATUS_REASON.value} characters.")
+    if len(wanted.parent_scopes) > 1:
+        raise BadRequest("A device has one parent scope at most.")
+    for scope in (wanted.device_scope, *wanted.parent_scopes):
+        if scope and not (scope.startswith(_SCOPE) and len(scope) <= _SCOPE_LENGTH and scope.isascii()):
+            raise BadRequest("The device scope is not valid.")
+
+
+def _is_text(text: str) -> bool:
+    # JSON may carry half a surrogate pair, which no store takes
+    return text.isprintable() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _with_scopes(identity: Identity, stored: Identity | None) -> Identity:
+    """The hub assigns an edge device's scope; a leaf's scope and its parent scope are kept equal."""
+    own = f"{_SCOPE}{identity.device_id}-{identity.generation_id}"
     if identity.iot_edge:
-        return identity
-    scope = identity.device_scope
-    parents = identity.parent_scopes
-    if stored is not None and scope == stored.device_scope and parents != stored.parent_scopes and parents:
-        scope = parents[0]
-    if not scope and parents:
-        scope = parents[0]
+        return msgspec.structs.replace(identity, device_scope=own)
+    scope = identity.device_scope if identity.device_scope != own else ""  # own: it was an edge device until now
+    parent = next((each for each in identity.parent_scopes if each), "")
+    # where the two differ, what differs from the stored one is what was meant
+    if not scope or (parent and stored is not None and scope == stored.device_scope):
+        scope = parent
     return msgspec.structs.replace(identity, device_scope=scope, parent_scopes=(scope,) if scope else ())
 
 
-def _check(identity: Identity) -> None:
-    if identity.status_reason is not None and len(identity.status_reason) > STATUS_REASON.value:
-        raise BadRequest(f"statusReason may have {STATUS_REASON.value} characters.")
-    thumbprints = (identity.primary_thumbprint, identity.secondary_thumbprint)
-    if any(each is not None and not _THUMBPRINT.fullmatch(each) for each in thumbprints):
-        raise BadRequest("A thumbprint must have 40 or 64 hexadecimal digits.")
-    if identity.authentication == "selfSigned" and identity.primary_thumbprint is None:
-        raise BadRequest("A self-signed device needs a primary thumbprint.")
-    for scope in (identity.device_scope, *identity.parent_scopes):
-        if scope and not scope.startswith(_SCOPE):
-            raise BadRequest("The device scope is not valid.")
+def _etag() -> str:
+    return b64encode(str(secrets.randbelow(10**12) + 10**12).encode()).decode()

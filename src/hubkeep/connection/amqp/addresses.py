@@ -1,4 +1,4 @@
-"""Link addresses: paths or whole URIs, in any case, to what they mean (device-protocols 4.5, service-protocols 4, 5)."""
+"""Link addresses, paths or whole URIs in any case, to their meaning (device-protocols 4.5, service-protocols 4, 5)."""
 
 import re
 from typing import Any, Final, NamedTuple
@@ -31,7 +31,7 @@ def segments(address: str) -> tuple[str, ...]:
 
 
 class DeviceAddress(NamedTuple):
-    """feature: ``messages/events``, ``twin`` and so on, in lower case. Ids are decoded once (D-N15: twice may match)."""
+    """feature: ``messages/events``, ``twin`` and so on, lower case. Ids are decoded once (D-N15: twice may match)."""
 
     device_id: str
     module_id: str

@@ -388,7 +388,7 @@ class AmqpLink(asyncio.Protocol):
         node.attach(link)
 
     async def _attach_device(self, link: Link, device: DeviceAddress) -> None:
-        path = ("devices", device.device_id)
+        path: tuple[str, ...] = ("devices", device.device_id)
         if device.module_id:
             path = (*path, "modules", device.module_id)
         principal = self.principal_for("events/send", path)

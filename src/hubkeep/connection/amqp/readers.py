@@ -1,4 +1,4 @@
-"""Readers of the Event Hubs-compatible endpoint: owner levels, positions, and feeding (service-protocols 5.5 to 5.7)."""
+"""Readers of the Event Hubs-compatible endpoint: owner levels, positions, feeding (service-protocols 5.5 to 5.7)."""
 
 import asyncio
 import struct

@@ -1,13 +1,14 @@
 """What a device may say and hear over MQTT: user name, topics and property bag (device-protocols 3.1, 3.6, 3.7)."""
 
-import datetime as dt
 from typing import NamedTuple
 
 import msgspec
 
-from hubkeep.errors import BadRequest, Unauthorized
+from hubkeep.errors import Unauthorized
 from hubkeep.model import Message, SystemProperties
 from hubkeep.wire.sas import percent_decoded
+
+from ..timestamps import milliseconds
 
 _SYSTEM = {
     "$.mid": "message_id",
@@ -108,26 +109,6 @@ def parse_bag(rest: bytes) -> tuple[SystemProperties, dict[str, str | None]]:
         else:
             properties[name] = value if equals else None
     return msgspec.convert(system, SystemProperties), properties
-
-
-def milliseconds(date: str) -> int:
-    """Unix milliseconds of an ISO 8601 text; without a zone it is UTC (D-PY16). Raises BadRequest."""
-    try:
-        # seven fractional digits are legal, Python reads six
-        parsed = dt.datetime.fromisoformat(_six_digits(date))
-    except ValueError:
-        raise BadRequest("A date is not valid.", reason=f"not an ISO 8601 date: {date[:64]!r}") from None
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=dt.UTC)
-    return int(parsed.timestamp() * 1000)
-
-
-def _six_digits(date: str) -> str:
-    head, dot, tail = date.partition(".")
-    if not dot:
-        return date
-    digits = len(tail) - len(tail.lstrip("0123456789"))
-    return f"{head}.{tail[:digits][:6]}{tail[digits:]}"
 
 
 def with_flags(message: Message, *, retain: bool, dup: bool) -> Message:

@@ -1,0 +1,141 @@
+"""The hub's own administration: refusals, status, policies, live events. Clients made for IoT Hub never see it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.policies import Policies, permission_words
+from hubkeep.errors import BadRequest, HubError, ResourceLimit
+from hubkeep.limits import LIVE_EVENT_READERS
+from hubkeep.model import Principal
+from hubkeep.ports import Event, EventLog
+
+from ..timestamps import time_stamp
+from .answers import json_answer
+from .exchange import Endpoint, Exchange
+
+_SILENCE: Final = 10.0  # seconds after which an empty line tells that the stream lives
+_AT_ONCE: Final = 256 * 1024  # bytes of events read in one go
+_MOST_REFUSALS: Final = 1000
+
+
+class AdminSurface:
+    """Handlers for operators. decode_event, status, trust_bundle, expired: see HttpsListener and Authentication."""
+
+    def __init__(
+        self,
+        *,
+        refusals: Refusals,
+        policies: Policies,
+        log: EventLog,
+        decode_event: Callable[[Event], dict[str, Any]],
+        trust_bundle: Path,
+        status: Callable[[], dict[str, Any]],
+        expired: Callable[[Principal], bool],
+    ) -> None:
+        self._refusals, self._policies, self._log = refusals, policies, log
+        self._decode_event, self._trust_bundle = decode_event, trust_bundle
+        self._status, self._expired = status, expired
+        self._readers = 0
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        return (
+            Endpoint("admin/refusals", self.refusals, "service", dated=False),
+            Endpoint("admin/events", self.events, "service", dated=False),
+            Endpoint("admin/status", self.status, "service", dated=False),
+            Endpoint("admin/policies", self.policies, "service", dated=False),
+            Endpoint("admin/trust-bundle", self.trust_bundle, "none", dated=False),
+        )
+
+    async def refusals(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /api/refusals?key=&most=: newest first; key: a tracking id or an identity as it was claimed."""
+        most = exchange.number("most", 20, 1, _MOST_REFUSALS)
+        found = await self._refusals.find(exchange.query.get("key", ""), most)
+        return json_answer([{**msgspec.to_builtins(each), "time": time_stamp(each.time)} for each in found])
+
+    async def status(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /api/status"""
+        return json_answer(self._status())
+
+    async def policies(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /api/policies, with their keys: whoever may ask holds all rights already."""
+        return json_answer(
+            [
+                {
+                    "name": each.name,
+                    "rights": permission_words(each.permissions),
+                    "primaryKey": msgspec.to_builtins(each.primary_key),
+                    "secondaryKey": msgspec.to_builtins(each.secondary_key),
+                }
+                for each in self._policies.all()
+            ]
+        )
+
+    async def trust_bundle(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /api/trust-bundle: the root certificates (PEM)."""
+        return web.Response(body=self._trust_bundle.read_bytes(), content_type="application/x-pem-file")
+
+    async def events(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /api/events?device=&from=latest|earliest: stored events as JSON lines, without end.
+
+        An empty line tells that the stream lives; a line ``{"error": ...}`` is its end.
+        """
+        start = exchange.query.get("from", "latest")
+        if start not in {"latest", "earliest"}:
+            raise BadRequest("from is latest or earliest.")
+        if self._readers >= LIVE_EVENT_READERS.value:
+            raise ResourceLimit(reason=f"{self._readers} live readers are open")
+        self._readers += 1
+        with contextlib.ExitStack() as ends:
+            ends.callback(self._leave)
+            wake = asyncio.Event()
+            for partition in range(self._log.partitions):
+                ends.callback(self._log.on_commit(partition, wake.set))
+            next_sequences = [
+                state.first_sequence if start == "earliest" else state.last_sequence + 1
+                for state in (self._log.state(each) for each in range(self._log.partitions))
+            ]
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+            await response.prepare(exchange.request)
+            await response.write(b"\n")
+            await self._stream(exchange, response, next_sequences, wake)
+            return response
+
+    def _leave(self) -> None:
+        self._readers -= 1
+
+    async def _stream(
+        self, exchange: Exchange, response: web.StreamResponse, next_sequences: list[int], wake: asyncio.Event
+    ) -> None:
+        device, principal = exchange.query.get("device"), exchange.principal
+        assert principal is not None
+        while not self._expired(principal):
+            wake.clear()
+            found = False
+            for partition, sequence in enumerate(next_sequences):
+                try:
+                    events = await self._log.read(partition, sequence, _AT_ONCE)
+                except HubError as error:
+                    await response.write(msgspec.json.encode({"error": error.reason}) + b"\n")
+                    return
+                if not events:
+                    continue
+                found = True
+                next_sequences[partition] = events[-1].sequence + 1
+                shown = ({"partition": str(partition), **self._decode_event(each)} for each in events)
+                lines = [msgspec.json.encode(each) for each in shown if device in {None, each["device"]}]
+                if lines:
+                    await response.write(b"\n".join((*lines, b"")))
+            if not found:
+                try:
+                    async with asyncio.timeout(_SILENCE):
+                        await wake.wait()
+                except TimeoutError:
+                    await response.write(b"\n")
+        await response.write(msgspec.json.encode({"error": "the authorisation has expired"}) + b"\n")

@@ -1,0 +1,68 @@
+"""What goes back: JSON, etags and time stamps as clients read them, and refusals in form A (service-protocols 2.16)."""
+
+import datetime as dt
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+
+from hubkeep.errors import HubError, on_wire
+
+JSON: Final = "application/json; charset=utf-8"
+
+
+def json_answer(value: Any, *, etag: str = "") -> web.Response:
+    """200 with ``value``; etag: unquoted, as stored."""
+    headers = {"Content-Type": JSON}
+    if etag:
+        headers["ETag"] = f'"{etag}"'
+    return web.Response(body=msgspec.json.encode(value), headers=headers)
+
+
+def no_content() -> web.Response:
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+class RefusalAnswer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def refusal_answer(error: BaseException, tracking_id: str, now: float) -> RefusalAnswer:
+    """Form A. What is no HubError is told as a fault of the hub, without any detail. now: Unix seconds."""
+    row = on_wire(error)
+    text = str(error) if isinstance(error, HubError) else "The hub failed."
+    # clients split Message at ";" and ":" and lose what they do not expect there
+    message = f"ErrorCode:{row.name};{text.replace(';', ',')}"
+    stamp = dt.datetime.fromtimestamp(now, dt.UTC).strftime("%m/%d/%Y %H:%M:%S")
+    body = {"Message": message, "ExceptionMessage": f"Tracking ID:{tracking_id}-G:0-TimeStamp:{stamp}"}
+    headers = {"Content-Type": JSON, "iothub-errorcode": row.name}
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        headers["Retry-After"] = str(seconds)
+    return RefusalAnswer(row.http, headers, msgspec.json.encode(body))
+
+
+def refusal_bytes(error: HubError, now: float) -> bytes:
+    """A refusal outside any request: the whole answer, after which the connection ends."""
+    status, headers, body = refusal_answer(error, error.tracking_id, now)
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        *(f"{name}: {value}" for name, value in {**headers, **standard_headers()}.items()),
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def standard_headers() -> dict[str, str]:
+    """On every answer."""
+    return {"x-ms-request-id": str(uuid4()), "Server": "Hubkeep"}
+
+
+def normal_etag(header: str) -> str:
+    """An ``If-Match`` value as it compares: ``*`` or a stored etag, whichever way it was written."""
+    etag = header.strip().removeprefix("W/")
+    return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else etag

@@ -1,0 +1,65 @@
+"""One request on its way through the listener."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, NamedTuple
+
+from aiohttp import web
+
+from hubkeep.errors import BadRequest
+from hubkeep.model import LinkInfo, Principal
+
+from .bodies import read_body
+
+
+class Exchange:
+    """What handlers get. values: what stood in the path, by name. principal: settled and authorised already."""
+
+    __slots__ = ("link", "operation", "principal", "query", "request", "segments", "values")
+
+    def __init__(self, request: web.BaseRequest, link: LinkInfo) -> None:
+        self.request, self.link = request, link
+        self.operation = "https"
+        self.segments: tuple[str, ...] = ()
+        self.values: Mapping[str, str] = {}
+        self.query: Mapping[str, str] = {}
+        self.principal: Principal | None = None
+
+    @property
+    def identity(self) -> str:
+        """Whose request it is, as far as it is known."""
+        if self.principal is not None:
+            return self.principal.name
+        return self.values.get("device", "")
+
+    @property
+    def token(self) -> str | None:
+        """The Authorization header. Raises BadRequest when there are two."""
+        values = self.request.headers.getall("Authorization", [])
+        if len(values) > 1:
+            raise BadRequest(reason="two Authorization headers").by("L-H1")
+        return values[0] if values else None
+
+    async def body(self, limit: int) -> bytes:
+        """See bodies.read_body."""
+        return await read_body(self.request, limit)
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number from the query. Raises BadRequest when it is none, or not within ``low`` and ``high``."""
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high:
+            return int(text)
+        raise BadRequest(f"{name} must be {low} to {high}.")
+
+
+Handle = Callable[[Exchange], Awaitable[web.StreamResponse]]
+
+
+class Endpoint(NamedTuple):
+    """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for."""
+
+    operation: str
+    handle: Handle
+    credential: Literal["device", "service", "none"]
+    dated: bool = True

@@ -1,0 +1,205 @@
+"""The HTTPS surface: every request through one path, address to operation to permission to handler.
+
+Start at ``HttpsListener.handle``.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.policies import Policies
+from hubkeep.device.identities import Identities
+from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
+from hubkeep.limits import HTTP_URI, Limits
+from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.model import LinkInfo
+from hubkeep.ports import Clock, Event, EventLog
+
+from ..admission import Admission
+from ..authentication import Authentication
+from ..operations import OPERATIONS
+from ..sessions import Sessions
+from . import admin, device, service
+from .answers import refusal_answer, standard_headers
+from .connection import HttpsConnection
+from .exchange import Endpoint, Exchange
+from .paths import Routes, segments_of, split_target
+from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
+
+log = logging.getLogger(__name__)
+
+_STOP_WITHIN: Final = 2.0  # seconds for answers under way when the hub stops
+
+
+class HttpsListener:
+    """Collaborators and counters of the HTTPS surface. ``protocol`` makes one connection.
+
+    mqtt, amqp: make the links inside WebSockets. decode_event: a stored event for people. status: of the whole hub.
+    """
+
+    def __init__(
+        self,
+        *,
+        authentication: Authentication,
+        identities: Identities,
+        to_cloud: DeviceToCloud,
+        sessions: Sessions,
+        admission: Admission,
+        refusals: Refusals,
+        policies: Policies,
+        log: EventLog,
+        decode_event: Callable[[Event], dict[str, Any]],
+        mqtt: LinkFactory,
+        amqp: LinkFactory,
+        trust_bundle: Path,
+        status: Callable[[], dict[str, Any]],
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._authentication, self._refusals = authentication, refusals
+        self.admission, self.clock, self.limits = admission, clock, limits
+        self._tunnels: Mapping[str, LinkFactory] = {"mqtt": mqtt, "amqp": amqp}
+        self.connections: set[HttpsConnection] = set()
+        self.requests = 0
+        self.telemetry = device.DeviceSurface(to_cloud, sessions)
+        endpoints = (
+            *service.ServiceSurface(identities).endpoints(),
+            *self.telemetry.endpoints(),
+            *admin.AdminSurface(
+                refusals=refusals,
+                policies=policies,
+                log=log,
+                decode_event=decode_event,
+                trust_bundle=trust_bundle,
+                status=status,
+                expired=authentication.expired,
+            ).endpoints(),
+        )
+        self._routes = Routes(_routes({each.operation: each for each in endpoints}))
+        self._server: web.Server | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def accepted(self) -> int:
+        """Messages that devices sent over HTTPS."""
+        return self.telemetry.accepted
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Requests are answered within; at the end those under way get two seconds."""
+        self._server = web.Server(self.handle)
+        try:
+            yield
+        finally:
+            for connection in tuple(self.connections):
+                if connection.tunnel is not None:
+                    connection.tunnel.go_away()
+            await self._server.shutdown(_STOP_WITHIN)
+
+    def protocol(self) -> asyncio.Protocol:
+        """A factory for the TLS listener."""
+        assert self._server is not None, "serving() comes first"
+        return HttpsConnection(self, self._server, self._loop)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Whatever goes wrong, the peer gets a code and a tracking id, the operator the reason."""
+        connection: HttpsConnection = request.protocol  # type: ignore[assignment]  # protocol() makes no other
+        connection.begin()
+        self.requests += 1
+        exchange = Exchange(request, _with_client(connection.link, request.headers.get("User-Agent", "")))
+        response: web.StreamResponse
+        try:
+            response = await self._answer(exchange, connection)
+        except HubError as error:
+            response = self._refusal(exchange, error)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("%s failed", exchange.operation)
+            response = self._refusal(exchange, error)
+        if not response.prepared:
+            response.headers.update(standard_headers())
+        return response
+
+    async def _answer(self, exchange: Exchange, connection: HttpsConnection) -> web.StreamResponse:
+        request = exchange.request
+        if len(request.raw_path) > HTTP_URI.value:
+            raise UriTooLong(reason=f"a target of {len(request.raw_path)} bytes").by("L-H2")
+        path, exchange.query = split_target(request.raw_path)
+        if is_upgrade(request) and tuple(each.lower() for each in segments_of(path)) in PATHS:
+            return await tunnelled(request, self._tunnels)
+        match = self._routes.find(request.method, path)
+        endpoint = match.handler
+        exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
+        await self._open(exchange, endpoint)
+        if connection.ticket is not None:
+            connection.ticket.authenticated()
+        if endpoint.dated and not _is_version(exchange.query.get("api-version", "")):
+            raise BadApiVersion(remedy="add ?api-version=2021-04-12").by("L-H7")
+        return await endpoint.handle(exchange)
+
+    async def _open(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        """Settle the principal and whether it may. Raises Unauthorized, Forbidden, recorded."""
+        if endpoint.credential == "none":
+            return
+        authentication, values, operation = self._authentication, exchange.values, endpoint.operation
+        if endpoint.credential == "device":
+            exchange.principal = await authentication.device(
+                values["device"], values.get("module", ""), exchange.token, exchange.link, operation=operation
+            )
+        else:
+            exchange.principal = await authentication.service(exchange.token, exchange.link, operation=operation)
+        authentication.authorize(exchange.principal, operation, exchange.segments, exchange.link)
+
+    def _refusal(self, exchange: Exchange, error: Exception) -> web.Response:
+        tracking_id = ""
+        if isinstance(error, HubError):
+            tracking_id = self.refused(error, exchange.link, identity=exchange.identity, operation=exchange.operation)
+        answer = refusal_answer(error, tracking_id, self.clock.now())
+        response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        if isinstance(error, MethodNotAllowed):
+            allowed = self._routes.methods(exchange.request.raw_path.partition("?")[0])
+            response.headers["Allow"] = ", ".join(allowed)
+        if isinstance(error, MessageTooLarge | RequestTimeout | UriTooLong):
+            response.force_close()
+        return response
+
+    # -- what connections tell ---------------------------------------------------------------------------------------
+
+    def refused(self, error: HubError, link: LinkInfo, *, identity: str, operation: str, **presented: str) -> str:
+        """Record a refusal; its tracking id."""
+        return self._refusals.record(error, link, identity=identity, operation=operation, **presented)
+
+    def connection_made(self, connection: HttpsConnection) -> None:
+        self.connections.add(connection)
+
+    def connection_lost(self, connection: HttpsConnection) -> None:
+        self.connections.discard(connection)
+
+
+def _routes(endpoints: dict[str, Endpoint]) -> list[tuple[str, str, Endpoint]]:
+    """The https rows of the table of operations with their handlers. A row without one is a mistake of ours."""
+    rows = [each for each in OPERATIONS if each.surface == "https"]
+    addresses = [each.address.split(" ", 1) for each in rows]
+    return [(method, pattern, endpoints[row.name]) for row, (method, pattern) in zip(rows, addresses, strict=True)]
+
+
+def _with_client(link: LinkInfo, user_agent: str) -> LinkInfo:
+    return LinkInfo(link.surface, link.peer, link.tls, user_agent[:256]) if user_agent else link
+
+
+def _is_version(text: str) -> bool:
+    """``YYYY-MM-DD`` or ``YYYY-MM-DD-preview``; any date is taken (service-protocols 2.1)."""
+    date, _, suffix = text[:10], text[10:11], text[11:]
+    parts = date.split("-")
+    return (
+        [len(part) for part in parts] == [4, 2, 2]
+        and all(part.isascii() and part.isdigit() for part in parts)
+        and (len(text) == 10 or (text[10] == "-" and suffix.isascii() and suffix.isalnum()))
+    )

@@ -1,0 +1,165 @@
+"""The service REST surface: identities and statistics. Source: service-protocols 2.2, 2.3, 2.7."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from hubkeep.device.identities import Identities, authentication_type, status_from_text
+from hubkeep.device.keys import key_from_text, key_to_text
+from hubkeep.errors import BadRequest
+from hubkeep.limits import HTTP_SERVICE_BODY, LIST_TOP
+from hubkeep.model import Identity
+
+from ..timestamps import time_stamp
+from .answers import json_answer, no_content, normal_etag
+from .bodies import json_as
+from .exchange import Endpoint, Exchange
+
+
+class _SymmetricKey(msgspec.Struct, rename="camel"):
+    primary_key: str | None = None
+    secondary_key: str | None = None
+
+
+class _Thumbprint(msgspec.Struct, rename="camel"):
+    primary_thumbprint: str | None = None
+    secondary_thumbprint: str | None = None
+
+
+class _Authentication(msgspec.Struct, rename="camel"):
+    type: str | None = None
+    symmetric_key: _SymmetricKey | None = None
+    x509_thumbprint: _Thumbprint | None = None
+
+
+class _Capabilities(msgspec.Struct, rename="camel"):
+    iot_edge: bool | None = None
+
+
+class _Device(msgspec.Struct, rename="camel"):
+    """What a PUT may say of a device. Everything else that a client sends back is the hub's own."""
+
+    device_id: str | None = None
+    status: str | None = None
+    status_reason: str | None = None
+    authentication: _Authentication | None = None
+    capabilities: _Capabilities | None = None
+    device_scope: str | None = None
+    parent_scopes: list[str] | None = None
+
+
+class ServiceSurface:
+    """Handlers of the registry, for back ends."""
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        return (
+            Endpoint("devices/list", self.list, "service"),
+            Endpoint("devices/get", self.get, "service"),
+            Endpoint("devices/put", self.put, "service"),
+            Endpoint("devices/delete", self.delete, "service"),
+            Endpoint("statistics/devices", self.registry_statistics, "service"),
+            Endpoint("statistics/service", self.service_statistics, "service"),
+        )
+
+    async def list(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /devices: an array, at most ``top``."""
+        top = exchange.number("top", LIST_TOP.value, 1, LIST_TOP.value)
+        return json_answer([device_to_json(each) for each in await self._identities.list(top)])
+
+    async def get(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /devices/{id}"""
+        identity = await self._identities.get(exchange.values["id"])
+        return json_answer(device_to_json(identity), etag=identity.etag)
+
+    async def put(self, exchange: Exchange) -> web.StreamResponse:
+        """PUT /devices/{id}: creates without If-Match, replaces with it."""
+        device_id = exchange.values["id"]
+        wanted = json_as(_Device, await exchange.body(HTTP_SERVICE_BODY.value))
+        if wanted.device_id != device_id:
+            raise BadRequest("The deviceId of the body is not the one of the address.")
+        etag = normal_etag(exchange.request.headers.get("If-Match", ""))
+        asked = _identity_from(wanted, device_id)
+        if etag:
+            kept = wanted.authentication is None
+            identity = await self._identities.update(asked, etag, keep_authentication=kept)
+        else:
+            identity = await self._identities.create(asked)
+        return json_answer(device_to_json(identity), etag=identity.etag)
+
+    async def delete(self, exchange: Exchange) -> web.StreamResponse:
+        """DELETE /devices/{id}"""
+        etag = normal_etag(exchange.request.headers.get("If-Match", ""))
+        await self._identities.delete(exchange.values["id"], etag or "*")
+        return no_content()
+
+    async def registry_statistics(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /statistics/devices"""
+        count = await self._identities.count()
+        return json_answer(
+            {
+                "totalDeviceCount": count.total,
+                "enabledDeviceCount": count.enabled,
+                "disabledDeviceCount": count.disabled,
+            }
+        )
+
+    async def service_statistics(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /statistics/service"""
+        return json_answer({"connectedDeviceCount": (await self._identities.count()).connected})
+
+
+def device_to_json(identity: Identity) -> dict[str, Any]:
+    """The device identity of service-protocols 2.3."""
+    value: dict[str, Any] = {
+        "deviceId": identity.device_id,
+        "generationId": identity.generation_id,
+        "etag": identity.etag,
+        "connectionState": "Connected" if identity.connected else "Disconnected",
+        "status": identity.status,
+        "statusReason": identity.status_reason,
+        "connectionStateUpdatedTime": time_stamp(identity.connection_updated),
+        "statusUpdatedTime": time_stamp(identity.status_updated),
+        "lastActivityTime": time_stamp(identity.last_activity),
+        "cloudToDeviceMessageCount": 0,
+        "authentication": {
+            "symmetricKey": {
+                "primaryKey": key_to_text(identity.primary_key),
+                "secondaryKey": key_to_text(identity.secondary_key),
+            },
+            "x509Thumbprint": {
+                "primaryThumbprint": identity.primary_thumbprint,
+                "secondaryThumbprint": identity.secondary_thumbprint,
+            },
+            "type": identity.authentication,
+        },
+        "capabilities": {"iotEdge": identity.iot_edge},
+    }
+    if identity.device_scope:
+        value["deviceScope"] = identity.device_scope
+    if identity.parent_scopes:
+        value["parentScopes"] = list(identity.parent_scopes)
+    return value
+
+
+def _identity_from(wanted: _Device, device_id: str) -> Identity:
+    authentication = wanted.authentication or _Authentication()
+    keys = authentication.symmetric_key or _SymmetricKey()
+    prints = authentication.x509_thumbprint or _Thumbprint()
+    return Identity(
+        device_id=device_id,
+        status=status_from_text(wanted.status),
+        status_reason=wanted.status_reason,
+        authentication=authentication_type(authentication.type, prints.primary_thumbprint),
+        primary_key=key_from_text(keys.primary_key, "The primary key") if keys.primary_key else None,
+        secondary_key=key_from_text(keys.secondary_key, "The secondary key") if keys.secondary_key else None,
+        primary_thumbprint=prints.primary_thumbprint,
+        secondary_thumbprint=prints.secondary_thumbprint,
+        iot_edge=bool(wanted.capabilities and wanted.capabilities.iot_edge),
+        device_scope=wanted.device_scope or "",
+        parent_scopes=tuple(wanted.parent_scopes or ()),
+    )
