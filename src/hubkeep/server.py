@@ -167,6 +167,7 @@ async def running(settings: Settings) -> AsyncIterator[Hub]:
             created=event_log.created,
         )
         hub = Hub(settings, policies, tls.reload)
+        activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
         https = HttpsListener(
             authentication=authentication,
             identities=identities,
@@ -181,6 +182,7 @@ async def running(settings: Settings) -> AsyncIterator[Hub]:
             amqp=amqp.protocol,
             trust_bundle=certificates.trust_bundle,
             status=lambda: _status(hub, event_log, sessions),
+            settle=activity.run,
             clock=clock,
             limits=limits,
         )
@@ -191,7 +193,6 @@ async def running(settings: Settings) -> AsyncIterator[Hub]:
 
         jobs = await up.enter_async_context(asyncio.TaskGroup())
         up.callback(_cancel_all, tasks := [])
-        activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
         disk = DiskJob(directory, event_log, limits)
         await disk.run()
         retention = RetentionJob(

@@ -357,8 +357,8 @@ class AmqpLink(asyncio.Protocol):
     async def _attach_to(self, link: Link, path: tuple[str, ...]) -> None:
         listener = self.listener
         words = tuple(each.lower() for each in path)
-        if words == ("$cbs",):
-            self._attach_node(link, self._cbs)
+        if words in {("$cbs",), ("$management",)}:
+            self._attach_node(link, self._cbs if words == ("$cbs",) else self._management)
             return
         if (device := device_address(path)) is not None:
             await self._attach_device(link, device)

@@ -6,7 +6,7 @@ Start at ``HttpsListener.handle``.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ class HttpsListener:
     """Collaborators and counters of the HTTPS surface. ``protocol`` makes one connection.
 
     mqtt, amqp: make the links inside WebSockets. decode_event: a stored event for people. status: of the whole hub.
+    settle: see ServiceSurface.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class HttpsListener:
         amqp: LinkFactory,
         trust_bundle: Path,
         status: Callable[[], dict[str, Any]],
+        settle: Callable[[], Awaitable[None]],
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -69,7 +71,7 @@ class HttpsListener:
         self.requests = 0
         self.telemetry = device.DeviceSurface(to_cloud, sessions)
         endpoints = (
-            *service.ServiceSurface(identities).endpoints(),
+            *service.ServiceSurface(identities, settle).endpoints(),
             *self.telemetry.endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,

@@ -1,6 +1,6 @@
 """The service REST surface: identities and statistics. Source: service-protocols 2.2, 2.3, 2.7."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -51,10 +51,13 @@ class _Device(msgspec.Struct, rename="camel"):
 
 
 class ServiceSurface:
-    """Handlers of the registry, for back ends."""
+    """Handlers of the registry, for back ends.
 
-    def __init__(self, identities: Identities) -> None:
-        self._identities = identities
+    settle: writes what the listeners know of connections to the registry, so that no reader sees an older state.
+    """
+
+    def __init__(self, identities: Identities, settle: Callable[[], Awaitable[None]]) -> None:
+        self._identities, self._settle = identities, settle
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -68,11 +71,13 @@ class ServiceSurface:
 
     async def list(self, exchange: Exchange) -> web.StreamResponse:
         """GET /devices: an array, at most ``top``."""
+        await self._settle()
         top = exchange.number("top", LIST_TOP.value, 1, LIST_TOP.value)
         return json_answer([device_to_json(each) for each in await self._identities.list(top)])
 
     async def get(self, exchange: Exchange) -> web.StreamResponse:
         """GET /devices/{id}"""
+        await self._settle()
         identity = await self._identities.get(exchange.values["id"])
         return json_answer(device_to_json(identity), etag=identity.etag)
 
@@ -110,6 +115,7 @@ class ServiceSurface:
 
     async def service_statistics(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /statistics/service"""
+        await self._settle()
         return json_answer({"connectedDeviceCount": (await self._identities.count()).connected})
 
 

@@ -87,6 +87,7 @@ class HubConnection:
         "_data",
         "_empty_frames",
         "_empty_since",
+        "_ended",
         "_events",
         "_heartbeat",
         "_last_received",
@@ -117,6 +118,7 @@ class HubConnection:
         self._out: list[bytes] = []
         self._events: deque[Event] = deque()
         self._sessions: dict[int, Session] = {}
+        self._ended: set[int] = set()  # channels whose last session has ended
 
     # -- bytes in, bytes out -----------------------------------------------------------------------------------------
 
@@ -300,11 +302,14 @@ class HubConnection:
             self._take_begin(channel, performative)
         else:
             session = self._sessions.get(channel)
+            if session is None and channel in self._ended:
+                return  # azure-eventhub detaches its links after it has ended their session
             if session is None:
                 raise AmqpError("amqp:illegal-state", f"{type(performative).__name__.lower()} without a session")
             if isinstance(performative, End):
                 self._end(session)
                 del self._sessions[channel]
+                self._ended.add(channel)
             else:
                 self._events.extend(session.handle(performative, payload))
 
@@ -336,6 +341,7 @@ class HubConnection:
             raise AmqpError("amqp:illegal-state", "begin on a channel that has a session")
         session = Session(self, channel, begin)
         self._sessions[channel] = session
+        self._ended.discard(channel)
         if len(self._sessions) > self.bounds.sessions:
             session.end("amqp:resource-limit-exceeded", "too many sessions")
             return
