@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,10 @@ from hubkeep.background import ActivityJob, DiskJob, RetentionJob, every
 from hubkeep.bus.in_process import InProcessBus
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies, published_key
-from hubkeep.cloud.secrets import open_seal, write_secret
+from hubkeep.cloud.secrets import KeyFileError, open_seal, write_secret
 from hubkeep.connection.admission import Admission
 from hubkeep.connection.amqp.listener import AmqpListener
+from hubkeep.connection.amqp.readers import Readers
 from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.event_encoding import AmqpEventEncoding, described
@@ -31,13 +33,15 @@ from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContext
 from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
+from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.metrics import HubMetrics, Sample, registry_of
-from hubkeep.model import Identity
+from hubkeep.model import Identity, Refusal
+from hubkeep.ports import Clock
 from hubkeep.settings import Settings, SettingsError
 from hubkeep.store.event_log import SqliteEventLog
-from hubkeep.store.registry import locked, open_registry
+from hubkeep.store.registry import DataDirectoryInUse, SchemaTooNew, locked, open_registry
 
 log = logging.getLogger(__name__)
 
@@ -46,25 +50,53 @@ _DESCRIPTION: Final = "hubkeep.json"
 _GOES_ON_WITHOUT: Final = "dev"  # the mode that goes on without a port that may not be bound
 
 
-class CannotListen(Exception):
-    """A port that cannot be bound. The text says which, why, and the ways out."""
+class StartFailure(Exception):
+    """The hub cannot start here. cause: what is in the way. cure: the ways out."""
+
+    def __init__(self, cause: str, cure: str = "") -> None:
+        super().__init__(f"{cause}: {cure}" if cure else cause)
+        self.cause, self.cure = cause, cure
 
 
-class WrongDirectory(Exception):
-    """The data directory belongs to another mode."""
+class CannotListen(StartFailure):
+    """A port that cannot be bound."""
+
+
+class WrongDirectory(StartFailure):
+    """The data directory belongs to another mode, or its keys are public and the address is not loopback."""
 
 
 class Hub:
     """A running hub: where it listens, and what the command line prints of it."""
 
-    def __init__(self, settings: Settings, policies: Policies, reload: Callable[[], None]) -> None:
-        self.settings, self._policies, self.reload = settings, policies, reload
+    def __init__(
+        self,
+        settings: Settings,
+        policies: Policies,
+        tls: ListenerContext,
+        identities: Identities,
+        refusals: Refusals,
+        readers: Readers,
+        trust_bundle: Path,
+    ) -> None:
+        self.settings, self._policies, self._tls = settings, policies, tls
+        self._identities, self._refusals, self._readers = identities, refusals, readers
+        self.trust_bundle = trust_bundle.resolve()
+        self.first_device_key = ""  # of a dev hub: the key of FIRST_DEVICE, base64
         self.ports: dict[str, int] = {}
         self.missing: dict[str, str] = {}  # listener to why it is not there
 
     @property
     def data(self) -> Path:
         return self.settings.data
+
+    def reload(self, settings: Settings | None) -> Settings | None:
+        """Serve renewed certificates to new handshakes. Returns ``settings``: what a running hub can take of them.
+
+        Raises ssl.SSLError, OSError; then the old certificates are served on.
+        """
+        self._tls.reload()
+        return settings
 
     def endpoint(self, kind: str) -> str:
         """``https://name:port`` and the like; empty when that listener is not there."""
@@ -81,6 +113,24 @@ class Hub:
         key = key_to_text(policy.primary_key)
         return f"HostName={self.settings.host_name};SharedAccessKeyName={name};SharedAccessKey={key}"
 
+    @property
+    def event_readers(self) -> int:
+        """Receivers attached to the Event Hubs-compatible endpoint."""
+        return len(self._readers)
+
+    async def ensure_device(self, device_id: str) -> str:
+        """Register a device where it is not registered yet; its connection string. Raises HubError."""
+        try:
+            identity = await self._identities.get(device_id)
+        except DeviceNotFound:
+            identity = await self._identities.create(Identity(device_id=device_id))
+        key = key_to_text(identity.primary_key)
+        return f"HostName={self.settings.host_name};DeviceId={device_id};SharedAccessKey={key}"
+
+    async def refusals(self, key: str = "", most: int = 20) -> Sequence[Refusal]:
+        """The newest refusals, by tracking id or identity as claimed; an empty key means all."""
+        return await self._refusals.find(key, most)
+
     def events_connection_string(self, name: str = "service") -> str:
         policy = self._policies.get(name)
         assert policy is not None
@@ -92,20 +142,20 @@ class Hub:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Hub]:
+async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Hub]:
     """A hub that accepts devices. Built bottom-up; taken down in reverse, whatever fails.
 
-    Raises SettingsError, WrongDirectory, CannotListen, store.registry.DataDirectoryInUse, HubError for a store that
-    cannot be opened.
+    Raises StartFailure, SettingsError, HubError for a store that cannot be opened.
     """
     async with contextlib.AsyncExitStack() as up:
-        clock = SystemClock()
+        clock = clock or SystemClock()
         limits = settings.limits.resolve()
         directory = settings.data
         description = _prepare(directory, settings)
-        up.enter_context(locked(directory))
-        seal = open_seal(directory / "keys" / "sealing.key", create=description is None)
-        registry = await up.enter_async_context(open_registry(directory / "registry.db", seal))
+        with _start_failures():
+            up.enter_context(locked(directory))
+            seal = open_seal(directory / "keys" / "sealing.key", create=description is None)
+            registry = await up.enter_async_context(open_registry(directory / "registry.db", seal))
         published = settings.mode == "dev" and settings.on_loopback
         policies = Policies(registry.policies)
         await policies.load(published=published)
@@ -166,7 +216,7 @@ async def running(settings: Settings) -> AsyncIterator[Hub]:
             consumer_groups=settings.events.consumer_groups,
             created=event_log.created,
         )
-        hub = Hub(settings, policies, tls.reload)
+        hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle)
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
         https = HttpsListener(
             authentication=authentication,
@@ -231,6 +281,18 @@ async def running(settings: Settings) -> AsyncIterator[Hub]:
         yield hub
 
 
+@contextlib.contextmanager
+def _start_failures() -> Iterator[None]:
+    try:
+        yield
+    except DataDirectoryInUse as error:
+        raise StartFailure(str(error), "stop that hub, or name another directory with --data") from None
+    except SchemaTooNew as error:
+        raise StartFailure(str(error), "start it with the newer version") from None
+    except KeyFileError as error:
+        raise StartFailure(str(error)) from None
+
+
 async def _scrub(event_log: SqliteEventLog) -> None:
     checked = await event_log.scrub()
     log.debug("%d batches of the event log were checked", checked)
@@ -257,7 +319,13 @@ def _prepare(directory: Path, settings: Settings) -> dict[str, Any] | None:
     if description["mode"] != settings.mode:
         raise WrongDirectory(
             f"{directory} was made by 'hubkeep {description['mode']}' and is not for 'hubkeep {settings.mode}': "
-            "its keys are of another kind. Name another directory with --data."
+            "its keys are of another kind",
+            "name another directory with --data",
+        )
+    if description.get("published") and not settings.on_loopback:
+        raise WrongDirectory(
+            f"the keys in {directory} are published ones, and {settings.listeners.address} is no loopback address",
+            "name another directory with --data: its keys will be random",
         )
     return description
 
@@ -267,15 +335,18 @@ async def _describe(hub: Hub, *, published: bool, identities: Identities) -> Non
     settings, directory = hub.settings, hub.data
     path = directory / _DESCRIPTION
     if not path.exists():
-        path.write_text(json.dumps({"mode": settings.mode, "version": __version__}) + "\n")
         if settings.mode == "dev":
             await _make_first_device(identities, published=published)
+        path.write_text(json.dumps({"mode": settings.mode, "version": __version__, "published": published}) + "\n")
+    if settings.mode == "dev":
+        with contextlib.suppress(DeviceNotFound):
+            hub.first_device_key = key_to_text((await identities.get(FIRST_DEVICE)).primary_key) or ""
     admin = {
         "connection_string": hub.policy_connection_string(),
         "events_connection_string": hub.events_connection_string(),
         "address": settings.listeners.address,
         "ports": hub.ports,
-        "trust_bundle": str((directory / "trust-bundle.pem").resolve()),
+        "trust_bundle": str(hub.trust_bundle),
     }
     write_secret(directory / "admin", msgspec.json.encode(admin))
 
@@ -285,7 +356,8 @@ async def _make_first_device(identities: Identities, *, published: bool) -> None
         return published_key(f"device/{FIRST_DEVICE}/{which}") if published else None
 
     first = Identity(device_id=FIRST_DEVICE, primary_key=key("primary"), secondary_key=key("secondary"))
-    await identities.create(first)
+    with contextlib.suppress(DeviceAlreadyExists):  # a start that was cut short
+        await identities.create(first)
 
 
 def _host_names(settings: Settings) -> list[str]:
@@ -310,16 +382,23 @@ async def _listen(
     settings = hub.settings.listeners
     loop = asyncio.get_running_loop()
     timeout = {"ssl_handshake_timeout": handshake_within} if context is not None else {}
-    try:
-        server = await _create_server()(
-            loop, factory, settings.address, port, ssl=context, backlog=settings.backlog, **timeout
+
+    async def listen(on: int) -> Any:
+        return await _create_server()(
+            loop, factory, settings.address, on, ssl=context, backlog=settings.backlog, **timeout
         )
+
+    try:
+        server = await listen(port)
     except OSError as error:
-        why = _why_not(kind, port, error)
-        if hub.settings.mode == _GOES_ON_WITHOUT:
-            hub.missing[kind] = why
+        failure = _why_not(kind, port, error)
+        if hub.settings.mode != _GOES_ON_WITHOUT:
+            raise failure from None
+        hub.missing[kind] = f"{failure.cause}: {failure.cure}"
+        if kind != "https":
             return
-        raise CannotListen(why) from None
+        # the commands need it; programs with the port built in go without
+        server = await listen(0)
     hub.ports[kind] = server.sockets[0].getsockname()[1]
     up.callback(server.close)
 
@@ -346,7 +425,7 @@ def _create_server() -> Any:
     return aiofastnet.create_server
 
 
-def _why_not(kind: str, port: int, error: OSError) -> str:
+def _why_not(kind: str, port: int, error: OSError) -> CannotListen:
     names = {"https": "HTTPS and WebSockets", "mqtt": "MQTT", "amqp": "AMQP", "plain_amqp": "AMQP without TLS"}
     option = f"--{kind.replace('_', '-')}-port"
     if isinstance(error, PermissionError):
@@ -354,9 +433,9 @@ def _why_not(kind: str, port: int, error: OSError) -> str:
             f"use another port ({option} 0 takes any free one), or let this Python bind it: "
             "sudo sysctl net.ipv4.ip_unprivileged_port_start=443"
         )
-        return f"{names[kind]} is not there: port {port} may only be bound by root. {cure}"
+        return CannotListen(f"{names[kind]}: port {port} may only be bound by root", cure)
     cure = f"use another port ({option} 0), or another address (--listen 127.0.0.2 --host-name 127.0.0.2)"
-    return f"{names[kind]} is not there: port {port}: {error.strerror}. {cure}"
+    return CannotListen(f"{names[kind]}: port {port}: {os.strerror(error.errno or 0)}", cure)
 
 
 def raise_descriptor_limit() -> None:

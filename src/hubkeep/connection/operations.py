@@ -36,9 +36,7 @@ OPERATIONS: tuple[Operation, ...] = (
     # device-to-cloud
     Operation("events/post", "https", "POST /devices/{device}/messages/events", _DEVICE),
     Operation("mqtt/connect", "mqtt", "CONNECT {device}", _DEVICE),
-    Operation(
-        "events/post/module", "https", "POST /devices/{device}/modules/{module}/messages/events", _DEVICE
-    ),
+    Operation("events/post/module", "https", "POST /devices/{device}/modules/{module}/messages/events", _DEVICE),
     Operation("events/publish", "mqtt", "PUBLISH devices/{device}/messages/events/", _DEVICE),
     Operation("events/send", "amqp", "sender /devices/{device}/messages/events", _DEVICE),
     # the Event Hubs-compatible endpoint

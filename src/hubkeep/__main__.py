@@ -1,0 +1,5 @@
+"""``python -m hubkeep``"""
+
+from hubkeep.cli.main import main
+
+main()

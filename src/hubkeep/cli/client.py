@@ -1,0 +1,198 @@
+"""The commands' HTTPS client: finds a hub, proves who asks, asks. Works against a hub far away as well."""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import quote, urlencode
+
+from hubkeep.wire import sas
+
+from .failure import UNREACHABLE, CommandFailure
+
+API_VERSION: Final = "2021-04-12"
+CONNECTION_STRING_VARIABLE: Final = "HUBKEEP_CONNECTION_STRING"
+TRUST_BUNDLE_VARIABLE: Final = "HUBKEEP_TRUST_BUNDLE"
+_TIMEOUT: Final = 15.0
+_TOKEN_SECONDS: Final = 3600
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where a hub on all addresses is reached from here
+
+
+class HubPlace(NamedTuple):
+    """Where a hub is. address: what is dialled. trust_bundle: None for the system's. data: None when far away."""
+
+    connection_string: str
+    host: str
+    address: str
+    ports: dict[str, int]
+    trust_bundle: Path | None
+    events_connection_string: str = ""
+    data: Path | None = None
+
+    def port(self, kind: str) -> int:
+        """Raises CommandFailure when that listener is not there."""
+        defaults = {"https": 443, "mqtt": 8883, "amqp": 5671}
+        port = self.ports.get(kind) if self.ports else defaults[kind]
+        if port is None:
+            raise CommandFailure(f"the hub has no {kind} listener", "its first lines say why: hubkeep dev")
+        return port
+
+
+def find_hub(data: Path, connection_string: str | None) -> HubPlace:
+    """By connection string (option or environment), else by the data directory's ``admin`` file.
+
+    Raises CommandFailure.
+    """
+    if text := connection_string or os.environ.get(CONNECTION_STRING_VARIABLE):
+        return _from_connection_string(text)
+    path = data / "admin"
+    try:
+        admin = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CommandFailure(
+            f"no hub was started in {data}",
+            f"start one with 'hubkeep dev', or name it: --data DIR, --connection-string, ${CONNECTION_STRING_VARIABLE}",
+            UNREACHABLE,
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CommandFailure(f"{path} cannot be read: {error}") from None
+    address = _ANY.get(admin["address"], admin["address"])
+    return HubPlace(
+        admin["connection_string"],
+        sas.parse_connection_string(admin["connection_string"]).host,
+        address,
+        admin["ports"],
+        Path(admin["trust_bundle"]),
+        admin["events_connection_string"],
+        data,
+    )
+
+
+def _from_connection_string(text: str) -> HubPlace:
+    try:
+        parsed = sas.parse_connection_string(text)
+    except ValueError as error:
+        raise CommandFailure(f"the connection string cannot be read: {error}") from None
+    host, colon, port = parsed.host.rpartition(":")
+    ports = {"https": int(port), "mqtt": 8883, "amqp": 5671} if colon and port.isdigit() else {}
+    name = host if ports else parsed.host
+    bundle = os.environ.get(TRUST_BUNDLE_VARIABLE)
+    return HubPlace(text, name, name, ports, Path(bundle) if bundle else None)
+
+
+class HubClient:
+    """One connection to the hub's HTTPS surface. Use as a context; methods raise CommandFailure."""
+
+    def __init__(self, place: HubPlace, timeout: float = _TIMEOUT) -> None:
+        self.place = place
+        self._connection = _Connection(place, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def get(self, path: str, **query: object) -> Any:
+        return self.request("GET", path, query)
+
+    def request(
+        self, method: str, path: str, query: dict[str, object] | None = None, body: Any = None, if_match: str = ""
+    ) -> Any:
+        """The JSON of the answer, None for an empty one."""
+        headers = {"If-Match": f'"{if_match}"'} if if_match else {}
+        payload = None if body is None else json.dumps(body).encode()
+        response = self._send(method, path, query or {}, payload, headers)
+        content = response.read()
+        if response.status >= 400:
+            raise _refused(response, content)
+        return json.loads(content) if content else None
+
+    def lines(self, path: str, **query: object) -> Iterator[str]:
+        """The lines of an answer that does not end; empty lines only tell that it lives."""
+        response = self._send("GET", path, query, None, {})
+        if response.status >= 400:
+            raise _refused(response, response.read())
+        try:
+            while line := response.readline():
+                yield line.decode().rstrip("\n")
+        except TimeoutError:
+            raise CommandFailure("the hub is silent", status=UNREACHABLE) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailure(f"the connection was lost: {error}", status=UNREACHABLE) from None
+
+    def server_time(self) -> str:
+        """The Date header of an answer."""
+        response = self._send("GET", "/api/trust-bundle", {}, None, {})
+        response.read()
+        return response.headers["Date"]
+
+    def _send(
+        self, method: str, path: str, query: dict[str, object], payload: bytes | None, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        target = f"{path}?{urlencode({'api-version': API_VERSION, **given})}"
+        headers = {"Authorization": owner_token(self.place), "Content-Type": "application/json", **headers}
+        place = self.place
+        where = f"{place.host}:{place.port('https')}"
+        try:
+            self._connection.request(method, target, payload, headers)
+            return self._connection.getresponse()
+        except ssl.SSLCertVerificationError as error:
+            raise CommandFailure(
+                f"the certificate of {where} is not trusted: {error.verify_message}",
+                f"name the hub's trust bundle: ${TRUST_BUNDLE_VARIABLE}=.../trust-bundle.pem",
+                UNREACHABLE,
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailure(
+                f"no hub answers at {where}: {error}", "is it running? 'hubkeep doctor' tells more", UNREACHABLE
+            ) from None
+
+
+def owner_token(place: HubPlace, seconds: int = _TOKEN_SECONDS) -> str:
+    """A token of the place's own policy. Raises CommandFailure when the connection string names none."""
+    try:
+        parsed = sas.parse_connection_string(place.connection_string)
+        name = parsed.parts["SharedAccessKeyName"]
+        return sas.make(place.host, parsed.key, int(time.time()) + seconds, name)
+    except KeyError as error:
+        raise CommandFailure(
+            f"the connection string has no {error.args[0]}", "commands need the connection string of a policy"
+        ) from None
+    except ValueError:
+        raise CommandFailure("the key of the connection string is not base64") from None
+
+
+def device_path(device_id: str) -> str:
+    return f"/devices/{quote(device_id, safe='')}"
+
+
+class _Connection(http.client.HTTPSConnection):
+    """Dials the place's address, and checks the certificate for its name."""
+
+    def __init__(self, place: HubPlace, timeout: float) -> None:
+        context = ssl.create_default_context(cafile=place.trust_bundle)
+        super().__init__(place.host, place.port("https"), context=context, timeout=timeout)
+        self._place, self._tls = place, context
+
+    def connect(self) -> None:
+        raw = socket.create_connection((self._place.address, self.port), self.timeout)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = self._tls.wrap_socket(raw, server_hostname=self._place.host)
+
+
+def _refused(response: http.client.HTTPResponse, content: bytes) -> CommandFailure:
+    try:
+        body = json.loads(content)
+        name, _, text = body["Message"].removeprefix("ErrorCode:").partition(";")
+        tracking_id = body["ExceptionMessage"].partition("Tracking ID:")[2].partition("-")[0]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return CommandFailure(f"the hub answered {response.status} {response.reason}")
+    cure = f"hubkeep explain {tracking_id}" if tracking_id else ""
+    return CommandFailure(f"{text} ({response.status}, {name})", cure)

@@ -1,0 +1,15 @@
+"""What ends a command without success: the cause, the cure, and an exit status that scripts can use."""
+
+from typing import Final
+
+FAILED: Final = 1  # the hub refused, or a check did not pass
+MISUSED: Final = 2  # arguments or settings that cannot be
+UNREACHABLE: Final = 3  # no hub answers
+
+
+class CommandFailure(Exception):
+    """Printed by ``main`` on standard error. cause: what happened. cure: what to do about it, may be empty."""
+
+    def __init__(self, cause: str, cure: str = "", status: int = FAILED) -> None:
+        super().__init__(cause)
+        self.cause, self.cure, self.status = cause, cure, status

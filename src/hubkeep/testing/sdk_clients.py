@@ -1,0 +1,75 @@
+"""Real SDK clients for ``hubkeep demo``: simulated devices, and a back end that reads everything (extra: demo)."""
+
+import asyncio
+import itertools
+import json
+import math
+import random
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from azure.eventhub.aio import EventHubConsumerClient
+from azure.iot.device import Message
+from azure.iot.device.aio import IoTHubDeviceClient
+
+
+class SimulatedDevice:
+    """A thermometer. sent: ids of the messages that the hub acknowledged."""
+
+    def __init__(self, device_id: str, connection_string: str, trust_bundle: str, seconds_between: float) -> None:
+        self.device_id, self._seconds = device_id, seconds_between
+        self._client = IoTHubDeviceClient.create_from_connection_string(
+            connection_string, server_verification_cert=trust_bundle, keep_alive=30
+        )
+        self.sent: list[str] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Connect, send until ``stop``, disconnect."""
+        await self._client.connect()
+        phase = random.random() * math.tau  # noqa: S311  # no secret depends on it
+        try:
+            for number in itertools.count():
+                temperature = round(24 + 8 * math.sin(phase + number / 8), 1)
+                body = json.dumps({"temperature": temperature, "number": number})
+                message = Message(body, uuid.uuid4().hex)  # type: ignore[no-untyped-call]
+                message.content_type, message.content_encoding = "application/json", "utf-8"
+                message.custom_properties["alarm"] = str(temperature > 30).lower()
+                await self._client.send_message(message)
+                self.sent.append(message.message_id)
+                try:
+                    await asyncio.wait_for(stop.wait(), self._seconds)
+                except TimeoutError:
+                    continue
+                return
+        finally:
+            await self._client.shutdown()
+
+
+class Backend:
+    """Reads every partition from now on. received: ids of the messages."""
+
+    def __init__(self, connection_string: str, trust_bundle: str, show: Callable[[str, Any], None]) -> None:
+        """show: called with the partition's id and each event."""
+        self._client = EventHubConsumerClient.from_connection_string(
+            connection_string, consumer_group="$Default", connection_verify=trust_bundle
+        )
+        self._show = show
+        self.received: set[str] = set()
+        self.partitions = 0
+        self._ready: set[str] = set()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with self._client:
+            self.partitions = len(await self._client.get_partition_ids())
+            readers = [
+                self._client.receive(self._on_event, partition_id=str(each), starting_position="@latest")
+                for each in range(self.partitions)
+            ]
+            await asyncio.gather(*readers)
+
+    async def _on_event(self, context: Any, event: Any) -> None:
+        message_id = event.system_properties[b"message-id"].decode()
+        self.received.add(message_id)
+        self._show(context.partition_id, event)
