@@ -19,13 +19,14 @@ def configure(settings: Settings) -> None:
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
+        *(() if as_text else (structlog.stdlib.add_logger_name,)),
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=not as_text),
     ]
     last = (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if as_text
-        else [structlog.stdlib.add_logger_name, structlog.processors.format_exc_info, _json]
+        else [structlog.processors.format_exc_info, _json]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
