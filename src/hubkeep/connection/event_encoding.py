@@ -15,7 +15,7 @@ from urllib.parse import quote
 from hubkeep.errors import BadRequest
 from hubkeep.model import Principal, SystemProperties
 from hubkeep.ports import Event
-from hubkeep.wire.amqp import Symbol, Timestamp, decode_message
+from hubkeep.wire.amqp import OWN, Symbol, Timestamp, decode_message
 from hubkeep.wire.amqp.messages import (
     annotations_section,
     data_section_head,
@@ -129,7 +129,7 @@ def delivered(event: Event) -> bytes:
 
 def described(event: Event) -> dict[str, Any]:
     """An event for people: everything in it as JSON values, the body as text where it is UTF-8, else base64."""
-    message = decode_message(delivered(event))
+    message = decode_message(delivered(event), OWN)
     body = message.body()
     try:
         content: dict[str, Any] = {"body": body.decode()}

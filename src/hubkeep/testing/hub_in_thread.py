@@ -174,8 +174,10 @@ class HubInThread:
             urllib.request.urlopen(request, timeout=within, context=context) as answer,  # noqa: S310
         ):
             while time.monotonic() < deadline:
-                line = answer.readline().strip()
-                if line:
+                line = answer.readline()
+                if not line:
+                    raise ConnectionError("the hub ended the stream of events")
+                if line.strip():
                     yield json.loads(line)
 
     def _run(self) -> None:

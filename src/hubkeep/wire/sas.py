@@ -46,6 +46,8 @@ def parse(text: str) -> SasToken:
     """A token by its field names, in any order. Raises TokenRefused."""
     if len(text) > MAX_TOKEN:
         raise TokenRefused(f"the token is longer than {MAX_TOKEN} characters")
+    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+        raise TokenRefused("the token is not UTF-8")  # an HTTP header's odd bytes come as surrogates
     prefix, _, rest = text.strip().partition(" ")
     if prefix.lower() != _PREFIX or not rest:
         raise TokenRefused("the text does not begin with 'SharedAccessSignature '")
@@ -63,10 +65,13 @@ def parse(text: str) -> SasToken:
     se = fields["se"]
     if not se.isascii() or not se.isdigit() or len(se) > _MAX_EXPIRY_DIGITS:
         raise TokenRefused("se is not a whole number of seconds")
+    sig = percent_decoded(fields["sig"])
     try:
-        signature = b64decode(percent_decoded(fields["sig"]), validate=True)
+        signature = b64decode(sig, validate=True)
     except (NotBase64, ValueError):
         raise TokenRefused("sig is not base64") from None
+    if b64encode(signature).decode() != sig:
+        raise TokenRefused("sig has stray bits at its end")  # one signature, one text (D-V16)
     return SasToken(fields["sr"], se, percent_decoded(fields.get("skn", "")), signature)
 
 

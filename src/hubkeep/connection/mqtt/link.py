@@ -53,6 +53,7 @@ class MqttLink(asyncio.Protocol):
         "_connection",
         "_durable",
         "_info",
+        "_leaving",
         "_listener",
         "_login",
         "_method_prefix",
@@ -86,6 +87,7 @@ class MqttLink(asyncio.Protocol):
         self._acks: deque[bytes] = deque()
         self._pending = 0
         self._paused = False
+        self._leaving = False
         self._unsent_since: float | None = None
         self.principal: Principal | None = None
         self.expires = 0.0
@@ -217,8 +219,16 @@ class MqttLink(asyncio.Protocol):
             return
         if acks:
             self._transport.write(acks)
+        if self._leaving:
+            self._leave()
+            return
         if self._paused and self._pending < self._listener.limits.uncommitted_publishes:
             self._resume()
+
+    def _leave(self) -> None:
+        """After DISCONNECT: what came before it is still acknowledged."""
+        if not self._acks and self._transport is not None:
+            self._transport.close()
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None:
@@ -284,7 +294,9 @@ class MqttLink(asyncio.Protocol):
             return  # nothing is in flight to a device yet: L-M17
         else:  # Disconnect
             self._will = None
-            self.close()
+            self._connection.state = State.CLOSED
+            self._leaving = True
+            self._leave()
 
     async def _authenticate(self, connect: Connect) -> None:
         listener = self._listener

@@ -22,11 +22,12 @@ from .link import Delivery, Link, LinkState, ReceivingLink, SendingLink, Terminu
 from .messages import BATCH_FORMAT, AmqpMessage, decode_message, message, unbatched
 from .performatives import ACCEPTED, RELEASED, outcome_name, rejected
 from .session import Session
-from .types import AmqpError, Array, Described, Int, Symbol, Timestamp, UInt, ULong, encode
+from .types import OWN, AmqpError, Array, Described, Int, Symbol, Timestamp, UInt, ULong, encode
 
 __all__ = [
     "ACCEPTED",
     "BATCH_FORMAT",
+    "OWN",
     "RELEASED",
     "AmqpError",
     "AmqpMessage",

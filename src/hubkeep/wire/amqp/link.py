@@ -166,6 +166,7 @@ class Link:
         if was is LinkState.DETACH_RECEIVED:
             self.state = after(self.state, Move.SEND_DETACH)
             self.session.send(Detach(self.handle, True, None))
+            self.session.links.pop(self.handle, None)
 
 
 class SendingLink(Link):

@@ -6,7 +6,7 @@ Source: AMQP 1.0 part 3, 3.2 (message format).
 import struct
 from typing import Any, Final
 
-from .types import AmqpError, Described, Symbol, compound, decode, encode
+from .types import NESTING, AmqpError, Described, Symbol, compound, decode, encode
 
 BATCH_FORMAT: Final = 0x80013700
 _HEADER, _DELIVERY, _ANNOTATIONS, _PROPERTIES, _APPLICATION, _DATA, _SEQUENCE, _VALUE, _FOOTER = range(0x70, 0x79)
@@ -77,12 +77,12 @@ class AmqpMessage:
         raise AmqpError("amqp:not-implemented", "a body of this kind")
 
 
-def decode_message(payload: bytes) -> AmqpMessage:
-    """All sections of one message. Raises AmqpError decode-error."""
+def decode_message(payload: bytes, depth: int = NESTING) -> AmqpMessage:
+    """All sections of one message. depth: see ``decode``. Raises AmqpError decode-error."""
     message = AmqpMessage()
     at, end = 0, len(payload)
     while at < end:
-        section, at = decode(payload, at, end)
+        section, at = decode(payload, at, end, depth)
         if not isinstance(section, Described):
             raise AmqpError("amqp:decode-error", "a message section without a descriptor")
         kind, value = section.descriptor, section.value

@@ -116,7 +116,9 @@ class SaslInitFrame(NamedTuple):
 
 Performative = Open | Begin | Attach | Flow | Transfer | Disposition | Detach | End | Close
 
-_NUMBER: Final[tuple[type, ...]] = (int,)
+_NUMBER: Final[tuple[type, ...]] = (int,)  # a uint or less
+_MODE: Final[tuple[type, ...]] = (int,)
+_SIZE: Final[tuple[type, ...]] = (int,)
 _BYTES: Final = (bytes,)
 _TEXT: Final = (str,)
 _FLAG: Final = (bool,)
@@ -129,10 +131,10 @@ _KINDS: Final[dict[int, tuple[Any, int, tuple[tuple[type, ...], ...]]]] = {
     0x12: (
         Attach,
         3,
-        (_TEXT, _NUMBER, _FLAG, _NUMBER, _NUMBER, _ANY, _ANY, _MAP, _FLAG, _NUMBER, _NUMBER, _ANY, _ANY, _MAP),
+        (_TEXT, _NUMBER, _FLAG, _MODE, _MODE, _ANY, _ANY, _MAP, _FLAG, _NUMBER, _SIZE, _ANY, _ANY, _MAP),
     ),
     0x13: (Flow, 4, (_NUMBER,) * 8 + (_FLAG, _FLAG, _MAP)),
-    0x14: (Transfer, 1, (_NUMBER, _NUMBER, _BYTES, _NUMBER, _FLAG, _FLAG, _NUMBER, _ANY, _FLAG, _FLAG, _FLAG)),
+    0x14: (Transfer, 1, (_NUMBER, _NUMBER, _BYTES, _NUMBER, _FLAG, _FLAG, _MODE, _ANY, _FLAG, _FLAG, _FLAG)),
     0x15: (Disposition, 2, (_FLAG, _NUMBER, _NUMBER, _FLAG, _ANY, _FLAG)),
     0x16: (Detach, 1, (_NUMBER, _FLAG, _ANY)),
     0x17: (End, 0, (_ANY,)),
@@ -172,9 +174,14 @@ def parse(body: bytes, at: int, end: int) -> tuple[Any, int]:
         if field is None:
             if index < mandatory and not (index == 0 and code in _NULLABLE_FIRST):
                 raise AmqpError("amqp:decode-error", f"{kind.__name__.lower()} without its field {index + 1}")
-        elif not isinstance(field, allowed) or (isinstance(field, int) and allowed is _NUMBER and field < 0):
+        elif not isinstance(field, allowed) or (isinstance(field, int) and not _fits(field, allowed)):
             raise AmqpError("amqp:decode-error", f"{kind.__name__.lower()} with a wrong field {index + 1}")
     return kind(*fields), stop
+
+
+def _fits(number: int, kind: tuple[type, ...]) -> bool:
+    """What the hub repeats in its answers must be encodable there."""
+    return 0 <= number <= (0xFFFFFFFF if kind is not _MODE else 2) or (kind is _SIZE and number >= 0)
 
 
 _SYMBOLS: Final = {

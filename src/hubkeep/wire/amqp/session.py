@@ -62,16 +62,18 @@ class Session:
 
     @property
     def blocked(self) -> bool:
-        """The peer's incoming window is used up: nothing can be sent until it opens."""
-        return self._remote_window <= 0 or bool(self._queue)
+        """The peer's incoming window is used up, or the session over: nothing can be sent until it opens."""
+        return self.ended or self._remote_window <= 0 or bool(self._queue)
 
     def end(self, condition: str | None = None, description: str = "") -> None:
         """End the session. Does nothing when it has ended."""
         if not self.ended:
-            self.ended = True
             self.send(End(error(condition, description) if condition else None))
+            self.ended = True
 
     def send(self, performative: Performative) -> None:
+        if self.ended:
+            return  # a late answer to an attach: nothing may follow an end
         self.connection.send_frame(frame(self.channel, encode_performative(performative)))
 
     def send_flow(self, link: Link | None = None) -> None:

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 NESTING: Final = 16
 ENTRIES: Final = 4096
+_UUID_KEYS: Final = 128  # a uuid's hash is a remainder: a peer can make any number of them collide
+OWN: Final = 1000
 
 
 class AmqpError(Exception):
@@ -99,8 +101,8 @@ class Described:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Described) and (self.descriptor, self.value) == (other.descriptor, other.value)
 
-    def __hash__(self) -> int:
-        return hash(self.descriptor)
+    # no hash: as keys of a map, values with one descriptor would all collide
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"Described({self.descriptor!r}, {self.value!r})"
@@ -125,7 +127,10 @@ def _failed(what: str) -> AmqpError:
 
 
 def decode(data: bytes, at: int, end: int, depth: int = NESTING) -> tuple[Any, int]:
-    """The value that begins at ``at``, and where the next one begins. Raises AmqpError decode-error."""
+    """The value that begins at ``at``, and where the next one begins. Raises AmqpError decode-error.
+
+    depth: levels allowed; OWN for bytes of our own encoding, which may also have more entries than a peer may send.
+    """
     if at >= end:
         raise _failed("a value is missing")
     code = data[at]
@@ -174,7 +179,7 @@ def _decode_compound(code: int, data: bytes, at: int, end: int, depth: int) -> t
     count = int.from_bytes(data[at + width : body])
     if stop > end or stop < body:
         raise _failed("a compound value passes its end")
-    if count > ENTRIES:
+    if count > ENTRIES and depth < NESTING:
         raise _failed("too many entries")
     if code in {0xE0, 0xF0}:
         return _decode_array(count, data, body, stop, depth), stop
@@ -191,6 +196,8 @@ def _decode_compound(code: int, data: bytes, at: int, end: int, depth: int) -> t
         return items, stop
     if count % 2:
         raise _failed("a map with an odd number of entries")
+    if count > 2 * _UUID_KEYS and sum(type(key) is uuid.UUID for key in items[::2]) > _UUID_KEYS:
+        raise _failed("too many uuids as map keys")
     try:
         return dict(zip(items[::2], items[1::2], strict=True)), stop
     except TypeError:
@@ -365,32 +372,36 @@ def _map(value: dict[Any, Any]) -> bytes:
 
 
 def _array(value: Array) -> bytes:
-    """Items in the wide form of their type, so that all share one constructor."""
+    """Items in the wide form of their type, so that all share one constructor. Raises TypeError when they cannot."""
     if not value:
         return b"\xe0\x02\x00\x40"
-    items, code = [], 0
-    for item in value:
-        code, raw = _wide_item(item)
-        items.append(raw)
-    body = bytes((code,)) + b"".join(items)
-    return compound(0xE0, len(items), body)
+    items = [_wide_item(item) for item in value]
+    constructor = items[0][0]
+    if any(each != constructor for each, _ in items):
+        raise TypeError("an array of items of several types")
+    return compound(0xE0, len(items), constructor + b"".join([raw for _, raw in items]))
 
 
-def _wide_item(item: Any) -> tuple[int, bytes]:
-    if isinstance(item, (Symbol, str, bytes)):
-        raw = item.encode() if isinstance(item, str) else item
-        code = 0xB3 if isinstance(item, Symbol) else 0xB1 if isinstance(item, str) else 0xB0
-        return code, _U32.pack(len(raw)) + raw
+def _wide_item(item: Any) -> tuple[bytes, bytes]:
+    """The constructor and the bytes behind it."""
+    if isinstance(item, Described):
+        constructor, raw = _wide_item(item.value)
+        return b"\x00" + encode(item.descriptor) + constructor, raw
     if isinstance(item, bool):
-        return 0x56, bytes((item,))
+        return b"\x56", bytes((item,))
     if isinstance(item, UInt):
-        return 0x70, _U32.pack(item)
+        return b"\x70", _U32.pack(item)
     if isinstance(item, ULong):
-        return 0x80, _U64.pack(item)
+        return b"\x80", _U64.pack(item)
     if type(item) is int:
-        return 0x81, _I64.pack(item)
+        return b"\x81", _I64.pack(item)
     raw = encode(item)
-    return raw[0], raw[1:]
+    code = raw[0]
+    if code in {0xA0, 0xA1, 0xA3}:
+        return bytes((code + 0x10,)), _U32.pack(raw[1]) + raw[2:]
+    if code in {0xC0, 0xC1, 0xE0}:
+        return bytes((code + 0x10,)), _U32.pack(raw[1] + 3) + _U32.pack(raw[2]) + raw[3:]
+    return raw[:1], raw[1:]
 
 
 _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
