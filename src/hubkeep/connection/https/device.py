@@ -80,7 +80,7 @@ def _from_item(item: Any) -> Message:
     text, is_base64 = item["body"], item.get("base64Encoded", True)
     if not isinstance(is_base64, bool):
         raise BadRequest("base64Encoded is true or false.")
-    properties = item.get("properties") or {}
+    properties = {} if item.get("properties") is None else item["properties"]
     if not isinstance(properties, dict) or any(isinstance(each, dict | list) for each in properties.values()):
         raise BadRequest("The properties of a message are an object of plain values.")
     body = from_base64(text, "The body of a message") if is_base64 else text.encode()
