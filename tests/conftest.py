@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hubkeep.testing import HubInThread
 
 NODE = Path(__file__).parent / "compatibility" / "node"

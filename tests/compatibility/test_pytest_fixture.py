@@ -3,6 +3,7 @@
 import time
 
 from azure.iot.device import IoTHubDeviceClient
+
 from hubkeep.testing import HubInThread, hub
 
 __all__ = ["hub"]

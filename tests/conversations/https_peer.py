@@ -35,7 +35,10 @@ def request(
 ) -> Answer:
     """token: empty for none; else one of ``policy``."""
     connection = http.client.HTTPSConnection(
-        hub.host_name, hub.hub.ports["https"], context=ssl.create_default_context(cafile=str(hub.trust_bundle)), timeout=10
+        hub.host_name,
+        hub.hub.ports["https"],
+        context=ssl.create_default_context(cafile=str(hub.trust_bundle)),
+        timeout=10,
     )
     given = dict(headers or {})
     if token != "":

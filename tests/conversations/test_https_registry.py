@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+
 from conversations.https_peer import VERSION, Answer, request
 from hubkeep.testing import HubInThread
 from hubkeep.wire import sas
@@ -128,7 +129,14 @@ def test_paths_and_versions(shared_hub: HubInThread) -> None:
     for query in ("", "?api-version=", "?api-version=latest", "?api-version=2021-4-12"):
         answer = request(shared_hub, "GET", f"/devices/press-paths{query}")
         assert (answer.status, answer.code) == (400, "InvalidProtocolVersion")
-    for path in ("/nothing", "/devices/../devices/x", "/devices/%2e%2e/x", "//devices", "/devices/a%00b", "/devices/a\\b"):
+    for path in (
+        "/nothing",
+        "/devices/../devices/x",
+        "/devices/%2e%2e/x",
+        "//devices",
+        "/devices/a%00b",
+        "/devices/a\\b",
+    ):
         assert status(f"{path}?{VERSION}") == 404, path
     answer = request(shared_hub, "PATCH", f"/devices/press-paths?{VERSION}")
     assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, PUT")

@@ -6,10 +6,10 @@ from base64 import b64decode
 from itertools import pairwise
 
 import pytest
+
 from conversations.mqtt_peer import (
     DISCONNECT,
     PINGREQ,
-    PINGRESP,
     USER_NAME,
     MqttPeer,
     connect,
@@ -98,7 +98,9 @@ def test_codes_of_refused_logins(shared_hub: HubInThread, device_id: str) -> Non
         "no token": (attempt(hub, device_id, user_name, "secret"), 5),
         "no user name": (attempt(hub, device_id, None, None), 5),
         "unknown device": (
-            attempt(hub, "nobody", USER_NAME.format(host=host, client_id="nobody"), hub.token("devices/nobody", key=key)),
+            attempt(
+                hub, "nobody", USER_NAME.format(host=host, client_id="nobody"), hub.token("devices/nobody", key=key)
+            ),
             5,
         ),
         "another hub": (attempt(hub, device_id, user_name, sas.make(f"x.test/devices/{device_id}", key, 2**31)), 5),

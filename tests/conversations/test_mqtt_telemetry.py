@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from conversations.mqtt_peer import DISCONNECT, MqttPeer, packet, publish, subscribe, text, unsubscribe
 from hubkeep.testing import HubInThread
 
@@ -176,7 +177,9 @@ def test_messages_of_one_device_keep_their_order_under_load(shared_hub: HubInThr
     with MqttPeer.logged_in(shared_hub, device_id) as peer:
         for start in range(0, 5000, 500):
             numbers = range(start, start + 500)
-            peer.send(b"".join(publish(topic_of(device_id), b"%d" % each, packet_id=each % 60000 + 1) for each in numbers))
+            peer.send(
+                b"".join(publish(topic_of(device_id), b"%d" % each, packet_id=each % 60000 + 1) for each in numbers)
+            )
         acknowledged = [peer.read() for _ in range(5000)]
     assert acknowledged == [(0x40, (each % 60000 + 1).to_bytes(2)) for each in range(5000)]
     events = shared_hub.wait_for_events(5000, device=device_id, within=30)
