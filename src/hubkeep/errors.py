@@ -46,6 +46,12 @@ class BadApiVersion(BadRequest):
     text = "The api-version is missing or not valid."
 
 
+class InvalidFilter(BadRequest):
+    """A filter that no reader link may carry (L-A19)."""
+
+    text = "The filter is not valid."
+
+
 class FormatError(BadRequest):
     """A body that is not the JSON it should be."""
 
@@ -196,6 +202,7 @@ class OnWire(NamedTuple):
 ON_WIRE: dict[type[HubError], OnWire] = {
     BadRequest: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     BadApiVersion: OnWire(400, 400001, "InvalidProtocolVersion", "com.microsoft:argument-error", 2),
+    InvalidFilter: OnWire(400, 400004, "ArgumentInvalid", "amqp:invalid-field", 2),
     FormatError: OnWire(400, 400006, "IotHubFormatError", "amqp:decode-error", 2),
     Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5),
     DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3),

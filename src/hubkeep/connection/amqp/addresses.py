@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final, NamedTuple
 
-from hubkeep.errors import BadRequest, HubError
+from hubkeep.errors import InvalidFilter
 from hubkeep.wire.amqp import Described
 from hubkeep.wire.sas import percent_decoded
 
@@ -16,10 +16,6 @@ _KINDS: Final = {
     "x-opt-enqueued-time": "time",
     "x-opt-enqueuedtimeutc": "time",
 }
-
-
-class InvalidFilter(BadRequest):
-    """A filter that no reader link may carry."""
 
 
 def segments(address: str) -> tuple[str, ...]:
@@ -92,8 +88,3 @@ def position(filters: dict[Any, Any]) -> Position:
     if not re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII):
         raise InvalidFilter("The selector compares with no number.", reason=f"selector {chosen[:200]!r}")
     return Position(kind, int(text), inclusive)
-
-
-def condition_of(error: HubError, default: str) -> str:
-    """The error condition for a refused link."""
-    return "amqp:invalid-field" if isinstance(error, InvalidFilter) else default

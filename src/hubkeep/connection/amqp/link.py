@@ -9,8 +9,6 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from hubkeep.connection.admission import Ticket
-from hubkeep.connection.operations import BY_NAME, allows
 from hubkeep.errors import BadRequest, Forbidden, HubError, LinkStolen, NotFound, ServerBusy, Unauthorized, on_wire
 from hubkeep.model import LinkInfo, Principal
 from hubkeep.wire import sas
@@ -32,7 +30,9 @@ from hubkeep.wire.amqp import (
     UInt,
 )
 
-from .addresses import DeviceAddress, condition_of, device_address, position, reader_address, segments
+from ..admission import Ticket
+from ..operations import BY_NAME, allows
+from .addresses import DeviceAddress, device_address, position, reader_address, segments
 from .readers import Reader
 from .requests import Cbs, Management
 from .telemetry import TelemetryLink
@@ -352,7 +352,7 @@ class AmqpLink(asyncio.Protocol):
             self.refused(error, "attach", "")
             info = {"com.microsoft:tracking-id": error.tracking_id, "com.microsoft:error-code": on_wire(error).number}
             text = f"{error} Tracking id {error.tracking_id}"
-            link.refuse(condition_of(error, on_wire(error).amqp), text, info)
+            link.refuse(on_wire(error).amqp, text, info)
 
     async def _attach_to(self, link: Link, path: tuple[str, ...]) -> None:
         listener = self.listener

@@ -4,9 +4,6 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 
-from hubkeep.connection.admission import Admission
-from hubkeep.connection.authentication import Authentication
-from hubkeep.connection.sessions import Sessions
 from hubkeep.errors import NotFound
 from hubkeep.limits import (
     AMQP_ANNOTATIONS_ALLOWANCE,
@@ -24,6 +21,9 @@ from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.ports import Clock, FlowControlledLog, RecordRefusal
 from hubkeep.wire.amqp import Bounds
 
+from ..admission import Admission
+from ..authentication import Authentication
+from ..sessions import Sessions
 from .link import AmqpLink
 from .readers import Readers
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from hubkeep.connection.event_encoding import delivered
 from hubkeep.errors import HubError, LinkStolen, ResourceLimit
 from hubkeep.limits import Limits
 from hubkeep.ports import Event, EventLog
 from hubkeep.wire.amqp import SendingLink, Timestamp
 from hubkeep.wire.amqp.messages import delivery_annotations_section
 
+from ..event_encoding import delivered
 from .addresses import Position
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ own AMQP type, and waits for credit (proved-on-clients 2, service-protocols 4.2,
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from hubkeep.connection.operations import BY_NAME
 from hubkeep.errors import BadRequest, HubError, NotFound, Unauthorized, on_wire
 from hubkeep.wire.amqp import (
     ACCEPTED,
@@ -22,6 +21,8 @@ from hubkeep.wire.amqp import (
     decode_message,
     message,
 )
+
+from ..operations import BY_NAME
 
 if TYPE_CHECKING:
     from .link import AmqpLink
