@@ -11,6 +11,8 @@ import pytest
 
 from hubkeep.testing import HubInThread
 
+pytest_plugins = ["spec.coverage"]
+
 NODE = Path(__file__).parent / "compatibility" / "node"
 
 
