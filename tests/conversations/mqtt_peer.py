@@ -114,7 +114,7 @@ class MqttPeer:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def read(self, within: float = 5) -> tuple[int, bytes] | None:
+    def read(self, within: float = 30) -> tuple[int, bytes] | None:
         self.sock.settimeout(within)
         head = self._take(1)
         if not head:
@@ -127,7 +127,7 @@ class MqttPeer:
             if not digit & 0x80:
                 return head[0], self._take(size)
 
-    def is_closed(self, within: float = 5) -> bool:
+    def is_closed(self, within: float = 30) -> bool:
         """Whether the hub closes now, without another packet."""
         return self.read(within) is None
 
@@ -150,7 +150,7 @@ class MqttPeer:
         return taken
 
 
-def eventually(condition: object, within: float = 5) -> bool:
+def eventually(condition: object, within: float = 30) -> bool:
     """Whether ``condition()`` comes true in time."""
     assert callable(condition)
     deadline = time.monotonic() + within
