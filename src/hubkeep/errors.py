@@ -163,6 +163,12 @@ class ResourceLimit(HubError):
     text = "Too many of these are open."
 
 
+class TooManyTokens(HubError):
+    """More authorisations put on one connection than it may hold (device-protocols 4.4)."""
+
+    text = "Too many tokens are held by this connection."
+
+
 class LinkStolen(HubError):
     """A newer link of the same identity, or a higher owner level, took over."""
 
@@ -225,6 +231,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     Misdirected: OnWire(421, 404000, "NotFound", "amqp:not-found", 5),
     Throttled: OnWire(429, 429001, "ThrottlingException", "com.microsoft:device-container-throttled", 3),
     ResourceLimit: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    TooManyTokens: OnWire(403, 403005, "IotHubMaxCbsTokenExceeded", "amqp:resource-limit-exceeded", 3),
     StoreUnavailable: OnWire(503, 503001, "ServiceUnavailable", "amqp:resource-limit-exceeded", 3),
     EventLogDamaged: OnWire(503, 503001, "ServiceUnavailable", "amqp:internal-error", 3),
     ServerBusy: OnWire(503, 503001, "ServiceUnavailable", "amqp:connection:forced", 3),

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hubkeep.errors import HubError, LinkStolen, ResourceLimit
 from hubkeep.limits import Limits
-from hubkeep.ports import Event, EventLog
-from hubkeep.wire.amqp import SendingLink, Timestamp
+from hubkeep.ports import Event
+from hubkeep.wire.amqp import Link, SendingLink, Settled, Timestamp
 from hubkeep.wire.amqp.messages import delivery_annotations_section
 
 from ..event_encoding import delivered
 from .addresses import Position
+from .endpoint import LinkEndpoint
 
 if TYPE_CHECKING:
     from .link import AmqpLink
@@ -57,15 +58,17 @@ class Readers:
             present.remove(reader)
 
 
-class Reader:
+class Reader(LinkEndpoint):
     """One receiver link of a back end. ``wake`` whenever there may be something to send."""
 
     __slots__ = (
         "_connection",
         "_end_wakes",
+        "_gone",
         "_link",
         "_log",
         "_number",
+        "_position",
         "_reading",
         "_sequence",
         "_starting",
@@ -80,26 +83,27 @@ class Reader:
         self,
         connection: "AmqpLink",
         link: SendingLink,
-        log: EventLog,
         *,
         group: str,
         partition: int,
+        position: Position,
         epoch: int | None,
         tell_runtime: bool,
     ) -> None:
-        self._connection, self._link, self._log = connection, link, log
+        self._connection, self._link, self._log = connection, link, connection.listener.log
+        self._position = position
         self.group, self.partition, self.epoch = group, partition, epoch
         self._tell_runtime = tell_runtime
         self._sequence = 0
         self._number = 0
-        self._starting = True
+        self._starting, self._gone = True, False
         self._reading: asyncio.Task[None] | None = None
         self._turn: asyncio.Handle | None = None
         self._end_wakes: Any = None
 
-    async def start(self, position: Position) -> None:
-        """Find the first event to send. ``@latest`` is what comes after now."""
-        log, partition = self._log, self.partition
+    async def start(self) -> None:
+        """Find the first event to send, then accept the link. ``@latest`` is what comes after now."""
+        log, partition, position = self._log, self.partition, self._position
         state = log.state(partition)
         if position.value is None:
             self._sequence = state.last_sequence + 1
@@ -111,11 +115,25 @@ class Reader:
             self._sequence = state.first_sequence
         else:
             self._sequence = await log.sequence_at_offset(partition, position.value + int(not position.inclusive))
+        if self._gone:
+            return  # outranked, or its connection lost, while the log was asked
         self._end_wakes = log.on_commit(partition, self.wake)
         self._starting = False
+        self._link.accept()
+        self.wake()
 
-    def stop(self) -> None:
-        """The link is gone."""
+    def credited(self, link: SendingLink) -> None:
+        self.wake()
+
+    def settled(self, event: Settled) -> None:
+        self.wake()
+
+    def writable(self) -> None:
+        self.wake()
+
+    def detached(self, link: Link) -> None:
+        self._gone = True
+        self._connection.listener.readers.forget(self)
         if self._end_wakes is not None:
             self._end_wakes()
         if self._reading is not None:

@@ -5,6 +5,7 @@ own AMQP type, and waits for credit (proved-on-clients 2, service-protocols 4.2,
 """
 
 from collections import deque
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from hubkeep.errors import BadRequest, HubError, NotFound, Unauthorized, on_wire
@@ -15,6 +16,7 @@ from hubkeep.wire.amqp import (
     Array,
     Delivery,
     Int,
+    Link,
     ReceivingLink,
     SendingLink,
     Timestamp,
@@ -23,6 +25,7 @@ from hubkeep.wire.amqp import (
 )
 
 from ..operations import BY_NAME
+from .endpoint import LinkEndpoint
 
 if TYPE_CHECKING:
     from .link import AmqpLink
@@ -32,8 +35,10 @@ _WAITING: Final = 100
 _NEVER: Final = Timestamp(-62_135_596_800_000)
 
 
-class RequestNode:
-    """One of the two nodes on one connection. Subclasses answer ``_answer``."""
+class RequestNode(LinkEndpoint):
+    """One of the two nodes on one connection, whatever the number of its links. Subclasses answer ``_answer``."""
+
+    __slots__ = ("_answers", "_connection", "_number")
 
     operation = ""
 
@@ -42,14 +47,18 @@ class RequestNode:
         self._answers: dict[SendingLink, deque[bytes]] = {}
         self._number = 0
 
-    def attach(self, link: ReceivingLink | SendingLink) -> None:
+    def accept(self, link: Link) -> None:
+        """One more link to this node."""
         link.accept()
         if isinstance(link, ReceivingLink):
             link.grant(_CREDIT)
-        else:
+        elif isinstance(link, SendingLink):
             self._answers[link] = deque(maxlen=_WAITING)
 
-    def detached(self, link: object) -> None:
+    def delivered(self, link: ReceivingLink, delivery: Delivery) -> Coroutine[Any, Any, None]:
+        return self._request(link, delivery)
+
+    def detached(self, link: Link) -> None:
         if isinstance(link, SendingLink):
             self._answers.pop(link, None)
 
@@ -61,7 +70,7 @@ class RequestNode:
         if link.drain:
             link.drained()
 
-    async def request(self, link: ReceivingLink, delivery: Delivery) -> None:
+    async def _request(self, link: ReceivingLink, delivery: Delivery) -> None:
         """Take one request; its answer goes to the receiver of the same session."""
         if not delivery.settled:
             link.settle(delivery.delivery_id, delivery.delivery_id, ACCEPTED)
@@ -81,7 +90,7 @@ class RequestNode:
             status, text = 400, "The request cannot be read."
         except HubError as error:
             row = on_wire(error)
-            self._connection.refused(error, self.operation, "")
+            self._connection.refused(error, self.operation)
             status, text = row.http, f"{error} Tracking id {error.tracking_id}"
             extra["error-condition"] = row.amqp
         properties = {"correlation_id": request.properties.get("message_id")}
@@ -117,6 +126,8 @@ class RequestNode:
 class Cbs(RequestNode):
     """Where tokens are put. A token is judged by what it is, never by the request's ``type`` or ``name``."""
 
+    __slots__ = ()
+
     operation = BY_NAME["cbs"].name
 
     async def _answer(self, request: AmqpMessage) -> Any:
@@ -131,6 +142,8 @@ class Cbs(RequestNode):
 
 class Management(RequestNode):
     """Properties of the event hub and its partitions (service-protocols 5.4)."""
+
+    __slots__ = ()
 
     operation = BY_NAME["events/manage"].name
 
@@ -171,5 +184,5 @@ class Management(RequestNode):
         if isinstance(token, str) and token:
             principal = await connection.listener.authentication.cbs(token, connection.info)
             connection.listener.authentication.authorize(principal, self.operation, path, connection.info)
-        elif connection.principal_for(self.operation, path) is None:
+        elif connection.rights.holder(self.operation, path) is None:
             raise Unauthorized(reason="no token on this connection allows reading the event hub's properties")

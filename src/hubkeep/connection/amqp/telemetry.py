@@ -4,8 +4,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from hubkeep.errors import BadRequest, HubError, MessageTooLarge, on_wire
-from hubkeep.messaging.device_to_cloud import Sender
-from hubkeep.model import Message, SystemProperties
+from hubkeep.model import Message, Principal, SystemProperties
 from hubkeep.wire.amqp import (
     ACCEPTED,
     BATCH_FORMAT,
@@ -17,6 +16,8 @@ from hubkeep.wire.amqp import (
     rejected,
     unbatched,
 )
+
+from .endpoint import LinkEndpoint
 
 if TYPE_CHECKING:
     from .link import AmqpLink
@@ -32,22 +33,24 @@ _PLAIN_NAMES = {
 _FORGED = frozenset({"iothub-connection-device-id", "iothub-connection-module-id", "iothub-enqueuedtime"})
 
 
-class TelemetryLink:
+class TelemetryLink(LinkEndpoint):
     """One sender link of one device."""
 
     __slots__ = ("_connection", "_link", "_run", "_sender")
 
-    def __init__(self, connection: "AmqpLink", link: ReceivingLink, sender: Sender) -> None:
-        self._connection, self._link, self._sender = connection, link, sender
+    def __init__(self, connection: "AmqpLink", link: ReceivingLink, principal: Principal) -> None:
+        self._connection, self._link = connection, link
+        model_id = link.properties.get("com.microsoft:model-id")
+        self._sender = connection.listener.to_cloud.sender(principal, model_id if isinstance(model_id, str) else None)
         self._run: tuple[int, int] | None = None  # consecutive deliveries to settle as accepted
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Accept the link and give it credit at once: clients wait for it (D-92)."""
         listener = self._connection.listener
         self._link.accept(max_message_size=listener.limits.device_to_cloud_size)
         self._link.grant(listener.limits.amqp_credit)
 
-    def deliver(self, delivery: Delivery) -> None:
+    def delivered(self, link: ReceivingLink, delivery: Delivery) -> None:
         """Take one delivery: the batched format holds several messages, with one outcome for all."""
         listener = self._connection.listener
         delivery_id, settled = delivery.delivery_id, delivery.settled
@@ -77,7 +80,7 @@ class TelemetryLink:
         if self._link.credit <= listener.limits.amqp_credit // 2 and not listener.log.congested:
             self._link.grant(listener.limits.amqp_credit)
 
-    def replenish(self) -> None:
+    def relieved(self) -> None:
         """Credit that was held back while the log was congested."""
         self._link.grant(self._connection.listener.limits.amqp_credit)
 
