@@ -58,6 +58,12 @@ class FormatError(BadRequest):
     text = "The body could not be read."
 
 
+class QueryInvalid(BadRequest):
+    """A query or condition that cannot be read. Its text tells place and reason: both are of the asker's own text."""
+
+    text = "The query is not valid."
+
+
 class Unauthorized(HubError):
     """No credential, or one that proves nothing: unknown identity, wrong key, expired. One answer for all (L-I1)."""
 
@@ -210,6 +216,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     BadApiVersion: OnWire(400, 400001, "InvalidProtocolVersion", "com.microsoft:argument-error", 2),
     InvalidFilter: OnWire(400, 400004, "ArgumentInvalid", "amqp:invalid-field", 2),
     FormatError: OnWire(400, 400006, "IotHubFormatError", "amqp:decode-error", 2),
+    QueryInvalid: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5),
     DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3),
     Forbidden: OnWire(401, 401002, "IotHubUnauthorizedAccess", "amqp:unauthorized-access", 5),
