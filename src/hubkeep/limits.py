@@ -34,6 +34,9 @@ UNAUTHENTICATED = Limit(2000, "connections not yet authenticated", "L-L2")
 UNAUTHENTICATED_PER_SOURCE = Limit(200, "connections not yet authenticated per address; loopback not counted", "L-L2")
 FAILED_LOGINS = Limit(20, "failed logins in 60 s per address; loopback not counted", "L-L8")
 FAILED_LOGINS_PAUSE = Limit(60, "seconds that such an address is closed at accept", "L-L8")
+REFUSAL_AFTER = Limit(
+    10, "milliseconds from a credential to its refusal, whatever was wrong with it", "L-I1: the time tells nothing"
+)
 TAKEOVERS = Limit(10, "take-overs of one identity in 60 s", "L-M24")
 AMQP_FRAME = Limit(64 * KIB, "bytes", "L-L15")
 AMQP_FRAME_BEFORE_OPEN = Limit(8 * KIB, "bytes", "L-L5")

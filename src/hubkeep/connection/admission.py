@@ -1,10 +1,51 @@
 """Who may hold a connection at all, before anybody is authenticated (limits-and-faults L-L1, L-L2, L-L8)."""
 
 import ipaddress
-from collections import Counter
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from typing import Final
 
 from hubkeep.limits import Limits
+from hubkeep.ports import Clock
+
+_SOURCES_WATCHED: Final = 10_000
+
+
+class FailedLogins:
+    """Failed logins per source, bounded in number and time (L-L8). A source that failed too often is shut out."""
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits, self._clock = limits, clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+        self._blocked: OrderedDict[str, float] = OrderedDict()
+
+    def note(self, address: str) -> None:
+        source = source_of(address)
+        if not source:
+            return
+        now = self._clock.monotonic()
+        times = self._times.setdefault(source, deque(maxlen=self._limits.failed_logins + 1))
+        self._times.move_to_end(source)
+        times.append(now)
+        if len(times) > self._limits.failed_logins and times[0] > now - 60:
+            self._blocked[source] = now + self._limits.failed_logins_pause
+            self._blocked.move_to_end(source)
+        for watched in (self._times, self._blocked):
+            if len(watched) > _SOURCES_WATCHED:
+                watched.popitem(last=False)
+
+    def blocked(self, address: str) -> bool:
+        """Whether this source is closed at accept for now."""
+        if not self._blocked:
+            return False
+        source = source_of(address)
+        until = self._blocked.get(source)
+        if until is None:
+            return False
+        if self._clock.monotonic() < until:
+            return True
+        del self._blocked[source]
+        return False
 
 
 class Admission:
@@ -20,7 +61,7 @@ class Admission:
 
     def admit(self, address: str) -> "Ticket | None":
         """A ticket for one connection from ``address``; None: close it at once."""
-        source = _source(address)
+        source = source_of(address)
         limits = self._limits
         if (
             self.open >= self._most
@@ -65,14 +106,17 @@ class Ticket:
             self._admission.open -= 1
 
 
-def _source(address: str) -> str:
+def source_of(address: str) -> str:
     """The address that limits count: IPv6 by its /64; empty for loopback and for what is no address."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return ""
+    if isinstance(parsed, ipaddress.IPv6Address):
+        # a socket for both versions shows IPv4 peers so; as one /64 they would all share one count
+        parsed = parsed.ipv4_mapped or parsed
     if parsed.is_loopback:
         return ""
     if parsed.version == 6:
         return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
+    return str(parsed)

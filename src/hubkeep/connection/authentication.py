@@ -1,58 +1,26 @@
 """One path from any credential to a Principal. Start at ``Authentication``.
 
-Every refusal of a credential is the same to the peer (L-I1), is recorded with its reason, and costs the same work: one
-look-up and two signatures, whether the identity exists or not.
+Every refusal of a credential is the same to the peer (L-I1), is recorded with its reason, and comes after the same
+time, whether the identity exists or not.
 """
 
+import asyncio
 import hmac
 import os
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
-from hubkeep.limits import Limits
+from hubkeep.limits import REFUSAL_AFTER, Limits
 from hubkeep.model import Identity, LinkInfo, Permission, Policy, Principal
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
+from .admission import FailedLogins
 from .operations import BY_NAME, allows
 
 _DECOY: Final = os.urandom(32)
-_SOURCES_WATCHED: Final = 10_000
 KeyName = Literal["primary", "secondary"]
-
-
-class FailedLogins:
-    """Failed logins per source address, bounded in number and time (L-L8)."""
-
-    def __init__(self, limits: Limits, clock: Clock, *, count_loopback: bool = False) -> None:
-        self._limits, self._clock, self._count_loopback = limits, clock, count_loopback
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
-        self._blocked: dict[str, float] = {}
-
-    def note(self, address: str) -> None:
-        if not address or (_is_loopback(address) and not self._count_loopback):
-            return
-        now = self._clock.monotonic()
-        times = self._times.setdefault(address, deque(maxlen=self._limits.failed_logins + 1))
-        self._times.move_to_end(address)
-        times.append(now)
-        if len(times) > self._limits.failed_logins and times[0] > now - 60:
-            self._blocked[address] = now + self._limits.failed_logins_pause
-        while len(self._times) > _SOURCES_WATCHED:
-            oldest, _ = self._times.popitem(last=False)
-            self._blocked.pop(oldest, None)
-
-    def blocked(self, address: str) -> bool:
-        """Whether this source is closed at accept for now."""
-        until = self._blocked.get(address)
-        if until is None:
-            return False
-        if self._clock.monotonic() < until:
-            return True
-        del self._blocked[address]
-        return False
 
 
 class Authentication:
@@ -89,25 +57,25 @@ class Authentication:
 
         Raises Unauthorized, DeviceDisabled (a good credential of a disabled identity); both are recorded.
         """
-        name = f"{device_id}/{module_id}" if module_id else device_id
+        name, began = f"{device_id}/{module_id}" if module_id else device_id, _now()
         try:
             return await self._device(device_id, module_id, token)
         except HubError as error:
-            raise self._recorded(error, link, name, operation, token) from None
+            raise await self._refused(error, began, link, name, operation, token) from None
 
     async def service(self, token: str | None, link: LinkInfo, *, operation: str) -> Principal:
         """A back end that shows a policy's token, signed with the decoded key. Raises Unauthorized, recorded."""
-        name = ""
+        name, began = "", _now()
         try:
             parsed = _parsed(token)
             name = f"policy {parsed.skn}"
             return self._by_policy(parsed, text_key=False)
         except HubError as error:
-            raise self._recorded(error, link, name, operation, token) from None
+            raise await self._refused(error, began, link, name, operation, token) from None
 
     async def cbs(self, token: str, link: LinkInfo) -> Principal:
         """A token put on ``$cbs``: its own ``sr`` tells whose it is, never the request's name or type."""
-        name = ""
+        name, began = "", _now()
         try:
             text = token[7:] if token[:7].lower() == "bearer " else token
             if text.count(".") == 2 and " " not in text:
@@ -120,10 +88,11 @@ class Authentication:
             name = f"{device_id}/{module_id}" if module_id else device_id
             return await self._device(device_id, module_id, token)
         except HubError as error:
-            raise self._recorded(error, link, name, "cbs", token) from None
+            raise await self._refused(error, began, link, name, "cbs", token) from None
 
     async def plain(self, user: str, password: str, link: LinkInfo) -> Principal:
         """SASL PLAIN (service-protocols 1.7, device-protocols 4.2). Any hub label is taken: the token's sr decides."""
+        began = _now()
         name, _, label = sas.percent_decoded(user).rpartition("@")
         try:
             if label.lower().startswith("sas.root."):
@@ -136,7 +105,7 @@ class Authentication:
             device_id, _, module_id = name.partition("/")
             return await self._device(device_id, module_id.removeprefix("modules/"), password)
         except HubError as error:
-            raise self._recorded(error, link, name or user, "sasl", password) from None
+            raise await self._refused(error, began, link, name or user, "sasl", password) from None
 
     async def acting_as(self, policy: Principal, device_id: str, module_id: str) -> Principal:
         """A policy's principal as the device it acts for (events tell both). Raises Unauthorized, DeviceDisabled."""
@@ -156,7 +125,10 @@ class Authentication:
             key=policy.key,
         )
 
-    def _recorded(self, error: HubError, link: LinkInfo, name: str, operation: str, token: str | None) -> HubError:
+    async def _refused(
+        self, error: HubError, began: float, link: LinkInfo, name: str, operation: str, token: str | None
+    ) -> HubError:
+        """Record, and wait until the same time after ``began`` as every other refusal."""
         presented = {}
         if token:
             try:
@@ -164,8 +136,10 @@ class Authentication:
                 presented = {"sr": parsed.sr, "se": parsed.se, "skn": parsed.skn}
             except sas.TokenRefused:
                 presented = {"token": f"{len(token)} characters that are no shared access signature"}
-        self.failed.note(link.peer.rpartition(":")[0])
+        if not isinstance(error, DeviceDisabled):  # its credential was good: nobody is guessing
+            self.failed.note(link.peer.rpartition(":")[0])
         self._refuse(error, link, identity=name, operation=operation, **presented)
+        await asyncio.sleep(began + REFUSAL_AFTER.value / 1000 - _now())
         return error
 
     # -- from a token to who signed it -------------------------------------------------------------------------------
@@ -204,7 +178,7 @@ class Authentication:
             raise Unauthorized(
                 reason=_why_unsigned(parsed, identity, path), remedy="compare the device's key with the registry's"
             )
-        self._check_resource(parsed, path)
+        scope = self._own_scope(parsed, path)
         self._check_expiry(parsed)
         self._check_enabled(identity)
         return Principal(
@@ -212,7 +186,7 @@ class Authentication:
             device_id=identity.device_id,
             module_id=identity.module_id,
             generation_id=identity.generation_id,
-            scope=path,
+            scope=scope,
             expires=parsed.expiry,
             auth_scope="module" if module_id else "device",
             key=key,
@@ -286,11 +260,14 @@ class Authentication:
             remedy=f"sign for one of: {', '.join(sorted(self._hosts))}",
         )
 
-    def _check_resource(self, token: sas.SasToken, path: Sequence[str]) -> None:
+    def _own_scope(self, token: sas.SasToken, path: tuple[str, ...]) -> tuple[str, ...]:
+        """What an identity's own token opens: the identity, or the part of it that the token was signed for."""
         for resource in sas.resources(token.sr):
-            # the token may be for the whole identity or, as older samples sign, for something below it
-            if resource.host in self._hosts and len(resource.segments) >= len(path) and _same(resource.segments, path):
-                return
+            segments = resource.segments
+            if resource.host in self._hosts and len(segments) >= len(path) and _same(segments, path):
+                below = segments[len(path) :]
+                # older samples sign for a parameter below the identity and mean the identity (2.5)
+                return path if not below or "=" in below[0] else (*path, *below)
         self._own_resource(token)
         wanted, got = "/".join(path), "/".join(sas.resources(token.sr)[0].segments)
         raise Unauthorized(reason=f"the token was signed for {got!r}; this needs {wanted!r}")
@@ -345,6 +322,11 @@ def _parsed(token: str | None) -> sas.SasToken:
         raise Unauthorized(reason=reason, remedy="hubkeep token make") from None
 
 
+def _now() -> float:
+    """The loop's time: a clock that tests move does not make a refusal late."""
+    return asyncio.get_running_loop().time()
+
+
 def _waste(times: int) -> None:
     """The work of checking a signature, where there is none to check."""
     for _ in range(times):
@@ -385,7 +367,3 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address in {"::1", "[::1]"}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,8 @@ from hubkeep.model import Message, Principal
 from hubkeep.ports import Clock, EventEncoding, EventLog
 
 from .partitions import partition_of
+
+_AT_ONCE: Final = 200  # messages encoded before others get their turn
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -39,22 +42,27 @@ class DeviceToCloud:
 
         Raises MessageTooLarge, BadRequest, StoreUnavailable: then nothing was stored and nothing is acknowledged.
         """
+        self.log.append(sender.partition, sender.head, self._tails(sender, messages), on_durable)
+
+    def _tails(self, sender: Sender, messages: Sequence[Message]) -> list[bytes]:
         ingress = int(self._clock.now() * 1000)
         limit = self._limits.device_to_cloud_size
         for message in messages:
-            if message.size() > limit:
+            if (size := message.size()) > limit:
                 raise MessageTooLarge(
-                    reason=f"{message.size()} bytes with properties; the limit is {limit}", remedy="send less at once"
+                    reason=f"{size} bytes with properties; the limit is {limit}", remedy="send less at once"
                 )
         encoding, principal = self._encoding, sender.principal
-        tails = [
+        return [
             encoding.tail(ingress, encoding.sections(principal, message.system, message.properties), message.body)
             for message in messages
         ]
-        self.log.append(sender.partition, sender.head, tails, on_durable)
 
     async def store(self, sender: Sender, messages: Sequence[Message]) -> None:
-        """``accept``, and wait until the messages are durable. Raises what ``accept`` raises."""
+        """``accept``, and wait until the messages are durable. Raises what ``accept`` raises.
+
+        Of many messages some are encoded at a time, so that others get their turn; they are stored all or none.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_durable(error: HubError | None) -> None:
@@ -64,5 +72,10 @@ class DeviceToCloud:
                 else:
                     done.set_exception(error)
 
-        self.accept(sender, messages, on_durable)
+        tails: list[bytes] = []
+        for start in range(0, len(messages), _AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            tails += self._tails(sender, messages[start : start + _AT_ONCE])
+        self.log.append(sender.partition, sender.head, tails, on_durable)
         await done

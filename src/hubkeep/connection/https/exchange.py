@@ -1,7 +1,8 @@
 """One request on its way through the listener."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from aiohttp import web
 
@@ -10,11 +11,13 @@ from hubkeep.model import LinkInfo, Principal
 
 from .bodies import read_body
 
+_TRUSTED_FOR: Final = 1.0  # seconds: as soon as a disabled identity's links are cut (L-I2)
+
 
 class Exchange:
     """What handlers get. values: what stood in the path, by name. principal: settled and authorised already."""
 
-    __slots__ = ("link", "operation", "principal", "query", "request", "segments", "values")
+    __slots__ = ("link", "open_again", "operation", "principal", "query", "request", "segments", "values")
 
     def __init__(self, request: web.BaseRequest, link: LinkInfo) -> None:
         self.request, self.link = request, link
@@ -23,6 +26,7 @@ class Exchange:
         self.values: Mapping[str, str] = {}
         self.query: Mapping[str, str] = {}
         self.principal: Principal | None = None
+        self.open_again: Callable[[], Awaitable[None]] | None = None
 
     @property
     def identity(self) -> str:
@@ -40,8 +44,13 @@ class Exchange:
         return values[0] if values else None
 
     async def body(self, limit: int) -> bytes:
-        """See bodies.read_body."""
-        return await read_body(self.request, limit)
+        """See bodies.read_body. Who took long to send it is asked again whether they may (L-R6)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        body = await read_body(self.request, limit)
+        if self.open_again is not None and loop.time() - began > _TRUSTED_FOR:
+            await self.open_again()
+        return body
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number from the query. Raises BadRequest when it is none, or not within ``low`` and ``high``."""

@@ -5,6 +5,7 @@ Start at ``HttpsListener.handle``.
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -140,7 +141,8 @@ class HttpsListener:
         endpoint = match.handler
         exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
         await self._open(exchange, endpoint)
-        if connection.ticket is not None:
+        exchange.open_again = functools.partial(self._open, exchange, endpoint)
+        if connection.ticket is not None and exchange.principal is not None:
             connection.ticket.authenticated()
         if endpoint.dated and not _is_version(exchange.query.get("api-version", "")):
             raise BadApiVersion(remedy="add ?api-version=2021-04-12").by("L-H7")
@@ -168,7 +170,8 @@ class HttpsListener:
         if isinstance(error, MethodNotAllowed):
             allowed = self._routes.methods(exchange.request.raw_path.partition("?")[0])
             response.headers["Allow"] = ", ".join(allowed)
-        if isinstance(error, MessageTooLarge | RequestTimeout | UriTooLong):
+        may_not_go_on = isinstance(error, MessageTooLarge | RequestTimeout | UriTooLong)
+        if may_not_go_on or self._authentication.failed.blocked(exchange.link.peer.rpartition(":")[0]):
             response.force_close()
         return response
 

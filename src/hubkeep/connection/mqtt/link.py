@@ -31,7 +31,7 @@ from hubkeep.wire.mqtt.packets import CONNACK_ACCEPTED, SUBACK_FAILURE
 
 from ..admission import Ticket
 from ..event_encoding import NO_SECTIONS
-from .topics import parse_bag, parse_user_name, subscriptions, telemetry_topic, with_flags
+from .topics import UserName, parse_bag, parse_user_name, subscriptions, telemetry_topic, with_flags
 
 if TYPE_CHECKING:
     from .listener import MqttListener
@@ -330,15 +330,12 @@ class MqttLink(asyncio.Protocol):
         name = parse_user_name(connect.username, connect.client_id)
         self._info = LinkInfo("mqtt", self._info.peer, self._info.tls, name.client_type, self._info.websocket)
         token = connect.password.decode(errors="replace") if connect.password else None
-        principal = await listener.authentication.device(
-            name.device_id, name.module_id, token, self._info, operation="mqtt/connect"
-        )
-        path = ("devices", name.device_id, *(("modules", name.module_id) if name.module_id else ()))
-        listener.authentication.authorize(principal, "mqtt/connect", path, self._info)
+        principal = await self._authorized(name, token)
         if connect.will is not None:
             self._check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
         if delay := listener.sessions.takeover_delay(principal):
             await asyncio.sleep(delay)
+            principal = await self._authorized(name, token)  # it may have been disabled meanwhile
         if self._transport is None:
             return False
         if self._ticket is not None:
@@ -352,6 +349,15 @@ class MqttLink(asyncio.Protocol):
         self._subscriptions, present = listener.stored.resume(connect.client_id, clean=connect.clean_session)
         listener.sessions.open(principal, self, "mqtt")
         return present
+
+    async def _authorized(self, name: UserName, token: str | None) -> Principal:
+        authentication = self._listener.authentication
+        principal = await authentication.device(
+            name.device_id, name.module_id, token, self._info, operation="mqtt/connect"
+        )
+        path = ("devices", name.device_id, *(("modules", name.module_id) if name.module_id else ()))
+        authentication.authorize(principal, "mqtt/connect", path, self._info)
+        return principal
 
     def _check_will(self, will: Will, topic: bytes) -> None:
         if not will.topic.startswith(topic) or will.topic[len(topic) :][:1] not in {b"", b"/"}:
