@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -20,8 +20,11 @@ from ..timestamps import time_stamp
 from .answers import json_answer
 from .exchange import Endpoint, Exchange
 
+if TYPE_CHECKING:
+    from .connection import HttpsConnection
+
 _SILENCE: Final = 10.0  # seconds after which an empty line tells that the stream lives
-_AT_ONCE: Final = 256 * 1024  # bytes of events read in one go
+_AT_ONCE: Final = 16 * 1024  # bytes of events decoded before others get their turn
 _MOST_REFUSALS: Final = 1000
 
 
@@ -92,9 +95,11 @@ class AdminSurface:
         if self._readers >= LIVE_EVENT_READERS.value:
             raise ResourceLimit(reason=f"{self._readers} live readers are open")
         self._readers += 1
+        connection: HttpsConnection = exchange.request.protocol  # type: ignore[assignment]  # the listener makes no other
         with contextlib.ExitStack() as ends:
             ends.callback(self._leave)
             wake = asyncio.Event()
+            connection.when_lost = wake.set
             for partition in range(self._log.partitions):
                 ends.callback(self._log.on_commit(partition, wake.set))
             next_sequences = [
@@ -115,7 +120,10 @@ class AdminSurface:
     ) -> None:
         device, principal = exchange.query.get("device"), exchange.principal
         assert principal is not None
+        needle = (device or "").encode()
         while not self._expired(principal):
+            if exchange.request.transport is None:  # what matches nothing is never written, and would go on unread
+                return
             wake.clear()
             found = False
             for partition, sequence in enumerate(next_sequences):
@@ -128,10 +136,12 @@ class AdminSurface:
                     continue
                 found = True
                 next_sequences[partition] = events[-1].sequence + 1
-                shown = ({"partition": str(partition), **self._decode_event(each)} for each in events)
+                likely = (each for each in events if needle in each.head)
+                shown = ({"partition": str(partition), **self._decode_event(each)} for each in likely)
                 lines = [msgspec.json.encode(each) for each in shown if device in {None, each["device"]}]
                 if lines:
                     await response.write(b"\n".join((*lines, b"")))
+                await asyncio.sleep(0)
             if not found:
                 try:
                     async with asyncio.timeout(_SILENCE):
