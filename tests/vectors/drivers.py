@@ -245,6 +245,10 @@ def _hub_performative(code: int, channel: int, fields: Sequence[Any], payload: b
             assert fields[0] == channel
             return ["begin", channel]
         case 0x12:
+            if fields[5] is not None or fields[6] is not None:
+                assert fields[5] is not None, "an accepting attach without a source (S-R5)"
+                assert fields[6] is not None, "an accepting attach without a target (S-R5)"
+                assert fields[2] or fields[9] is not None, "a sender's attach without initial-delivery-count (S-R5)"
             return ["attach", int(fields[1]), fields[0]]
         case 0x13:
             return [

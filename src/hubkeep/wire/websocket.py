@@ -4,6 +4,7 @@ Why not a library's: they take unmasked client frames and hold whole messages; a
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
@@ -48,12 +49,12 @@ class FrameReader:
         self._mask = b""  # turned so that its first byte meets the next byte of the payload
         self._in_message = False
 
-    def receive_data(self, data: bytes) -> list[bytes | Ping | Close]:
+    def receive_data(self, data: bytes) -> Iterator[bytes | Ping | Close]:
         """What ``data`` completes, in order; an empty data frame is empty bytes. Pongs are passed over.
 
-        Raises WebSocketError; then nothing after it has a meaning.
+        Exhaust it before the next call. Raises WebSocketError after what came before the fault; then, as after a Close,
+        nothing more has a meaning.
         """
-        events: list[bytes | Ping | Close] = []
         if self._held:
             data = self._held + data
             self._held = b""
@@ -62,7 +63,7 @@ class FrameReader:
             if self._remaining:
                 part = data[position : position + self._remaining]
                 position += len(part)
-                events.append(self._unmasked(part))
+                yield self._unmasked(part)
                 continue
             first = data[position]
             _check_first(first)
@@ -79,10 +80,10 @@ class FrameReader:
                 payload = _xor(data[position + head : position + head + length], mask)
                 position += head + length
                 if opcode == _PING:
-                    events.append(Ping(payload))
+                    yield Ping(payload)
                 elif opcode == _CLOSE:
-                    events.append(_close(payload))
-                    return events
+                    yield _close(payload)
+                    return
                 continue
             if size - position < head:
                 break
@@ -93,9 +94,8 @@ class FrameReader:
             self._remaining = length
             position += head
             if not length:
-                events.append(b"")
+                yield b""
         self._held = data[position:]
-        return events
 
     def _unmasked(self, part: bytes) -> bytes:
         payload = _xor(part, self._mask)

@@ -114,8 +114,8 @@ class Tunnel(asyncio.Transport):
         """Bytes of the connection. The result is what aiohttp asks of a parser: not at an end, nothing left over."""
         if self._closing:
             return False, b""
+        payloads: list[bytes] = []
         try:
-            payloads: list[bytes] = []
             for event in self._reader.receive_data(data):
                 if isinstance(event, bytes):
                     if event:
@@ -132,6 +132,7 @@ class Tunnel(asyncio.Transport):
                     break
             self._deliver(payloads)
         except WebSocketError as error:
+            self._deliver(payloads)
             self._end(error.code)
         return False, b""
 

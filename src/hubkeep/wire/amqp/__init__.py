@@ -22,7 +22,7 @@ from .link import Delivery, Link, LinkState, ReceivingLink, SendingLink, Terminu
 from .messages import BATCH_FORMAT, AmqpMessage, decode_message, message, unbatched
 from .performatives import ACCEPTED, RELEASED, outcome_name, rejected
 from .session import Session
-from .types import OWN, AmqpError, Array, Described, Int, Symbol, Timestamp, UInt, ULong, encode
+from .types import OWN, AmqpError, Array, Described, Int, Symbol, Timestamp, UByte, UInt, ULong, encode
 
 __all__ = [
     "ACCEPTED",
@@ -57,6 +57,7 @@ __all__ = [
     "Symbol",
     "Terminus",
     "Timestamp",
+    "UByte",
     "UInt",
     "ULong",
     "decode_message",

@@ -105,7 +105,7 @@ class Session:
         else:
             fields = b"\x70%b\x70%b\xa0%c%b\x43" % (_UINT.pack(link.handle), _UINT.pack(delivery_id), len(tag), tag)
         fields += b"\x41" if settled else b"\x42"
-        room = self.connection.peer_max_frame - 29 - len(fields)
+        room = self.connection.peer_max_frame - 26 - len(fields)
         if len(payload) <= room:
             self._transfer_frame(fields + b"\x42" + _TRANSFER_END, payload)
         else:
