@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ..inbox import Inbox
 from .events import Closed, Event, LinkDetached, Opened, SaslInit, SessionBegun, SessionEnded
+from .link import Link
 from .performatives import (
     AMQP_HEADER,
     EMPTY_FRAME,
@@ -38,7 +40,11 @@ class State(enum.Enum):
 
 
 class Bounds:
-    """Sizes in bytes, idle_time_out in seconds; defaults: limits-and-faults L-L5, L-L15 to L-L17."""
+    """Sizes in bytes, idle_time_out in seconds; defaults: limits-and-faults L-L5, L-L15 to L-L17.
+
+    link_bytes: what the attaches of all living links may take, each counted with a kibibyte besides its frame.
+    partial_bytes: what the unfinished deliveries of all links may take.
+    """
 
     __slots__ = (
         "channel_max",
@@ -46,9 +52,11 @@ class Bounds:
         "delivery_kept",
         "idle_time_out",
         "incoming_window",
+        "link_bytes",
         "links",
         "max_frame",
         "max_frame_before_open",
+        "partial_bytes",
         "sessions",
     )
 
@@ -64,31 +72,36 @@ class Bounds:
         incoming_window: int = 2048,
         delivery_kept: int = 262_144 + 16_384,
         delivery_counted: int = 1024 * 1024,
+        link_bytes: int = 16 * 1024 * 1024,
+        partial_bytes: int = 16 * 1024 * 1024,
     ) -> None:
         self.max_frame_before_open, self.max_frame = max_frame_before_open, max_frame
         self.channel_max, self.sessions, self.links = channel_max, sessions, links
         self.idle_time_out, self.incoming_window = idle_time_out, incoming_window
         self.delivery_kept, self.delivery_counted = delivery_kept, delivery_counted
+        self.link_bytes, self.partial_bytes = link_bytes, partial_bytes
 
 
 _DEFAULT_BOUNDS: Final = Bounds()
 _EMPTY_FRAMES_PER_SECOND: Final = 100
+_FLOWS_PER_SECOND: Final = 100  # answers to echo; what is asked beyond is answered once (L-A11)
 _SMALLEST_FRAME: Final = 512
 
 
-class HubConnection:
+class HubConnection(Inbox):
     """Call receive_data, then next_event until None, then send data_to_send; handle_timer when ``deadline`` is due.
 
     Times are monotonic seconds from the caller. No clock, socket or task inside.
     """
 
     __slots__ = (
-        "_at",
-        "_data",
         "_empty_frames",
         "_empty_since",
         "_ended",
         "_events",
+        "_flows",
+        "_flows_owed",
+        "_flows_since",
         "_heartbeat",
         "_last_received",
         "_last_sent",
@@ -98,7 +111,11 @@ class HubConnection:
         "_sessions",
         "bounds",
         "container_id",
+        "frame_size",
         "hostname",
+        "link_bytes",
+        "links",
+        "partial_bytes",
         "peer_max_frame",
         "state",
     )
@@ -106,7 +123,10 @@ class HubConnection:
     def __init__(
         self, now: float, *, container_id: str, mechanisms: Sequence[str], bounds: Bounds = _DEFAULT_BOUNDS
     ) -> None:
+        super().__init__()
         self.bounds, self.container_id = bounds, container_id
+        self.links = self.link_bytes = self.partial_bytes = 0  # in use now; see Bounds
+        self.frame_size = 0  # of the frame under way
         self.hostname = ""
         self.peer_max_frame = _SMALLEST_FRAME
         self.state = State.HEADER
@@ -114,7 +134,8 @@ class HubConnection:
         self._now = self._last_received = self._last_sent = self._empty_since = now
         self._empty_frames = 0
         self._heartbeat: float | None = None
-        self._data, self._at = b"", 0
+        self._flows, self._flows_since = 0, now
+        self._flows_owed: dict[tuple[Session, Link | None], None] = {}
         self._out: list[bytes] = []
         self._events: deque[Event] = deque()
         self._sessions: dict[int, Session] = {}
@@ -125,9 +146,7 @@ class HubConnection:
     def receive_data(self, data: bytes, now: float) -> None:
         """Take what came from the socket at ``now``."""
         self._now = self._last_received = now
-        at = self._at
-        self._data = data if at == len(self._data) else self._data[at:] + data
-        self._at = 0
+        self._put(data)
 
     def data_to_send(self) -> bytes:
         """What must go out now; empty for nothing."""
@@ -136,10 +155,6 @@ class HubConnection:
         out, self._out = self._out, []
         self._last_sent = self._now
         return out[0] if len(out) == 1 else b"".join(out)
-
-    @property
-    def unread(self) -> int:
-        return len(self._data) - self._at
 
     @property
     def sessions(self) -> Sequence[Session]:
@@ -153,6 +168,8 @@ class HubConnection:
         """
         if self._events:
             return self._events.popleft()
+        if self._held is not None and not self._is_worth_parsing():
+            return None
         try:
             while self.state not in {State.ASKING, State.CLOSED}:
                 if self.state in {State.HEADER, State.SASL_DONE}:
@@ -175,8 +192,10 @@ class HubConnection:
     @property
     def deadline(self) -> float:
         """When handle_timer wants to be called."""
-        silent = self._last_received + self.bounds.idle_time_out
-        return silent if self._heartbeat is None else min(silent, self._last_sent + self._heartbeat)
+        due = self._last_received + self.bounds.idle_time_out
+        if self._heartbeat is not None:
+            due = min(due, self._last_sent + self._heartbeat)
+        return min(due, self._flows_since + 1) if self._flows_owed else due
 
     def handle_timer(self, now: float) -> bool:
         """Queue a heartbeat if one is due. False: the peer was silent for too long; the connection is closed."""
@@ -188,6 +207,7 @@ class HubConnection:
             return False
         if self._heartbeat is not None and now >= self._last_sent + self._heartbeat and self.state is State.OPEN:
             self._out.append(EMPTY_FRAME)
+        self._send_owed_flows()
         return True
 
     # -- what the caller answers -------------------------------------------------------------------------------------
@@ -214,8 +234,30 @@ class HubConnection:
         if self.state is not State.CLOSED:
             self._out.append(raw)
 
-    def count_links(self) -> int:
-        return sum(len(session.links) for session in self._sessions.values())
+    def answer_flow(self, session: Session, link: Link | None) -> None:
+        """The peer asked for our view of the session or link."""
+        self._send_owed_flows()
+        self._flows += 1
+        if self._flows > _FLOWS_PER_SECOND:
+            self._flows_owed[session, link] = None
+        else:
+            session.send_flow(link)
+
+    def _send_owed_flows(self) -> None:
+        if self._now - self._flows_since < 1:
+            return
+        self._flows_since, self._flows = self._now, len(self._flows_owed)
+        owed, self._flows_owed = self._flows_owed, {}
+        for session, link in owed:
+            if link is None or link.is_attached:
+                session.send_flow(link)
+
+    def session_over(self, session: Session) -> None:
+        """Whoever ended it: its links are gone."""
+        for link in tuple(session.links.values()):
+            session.drop(link)
+            self._events.append(LinkDetached(link, None))
+        self._events.append(SessionEnded(session))
 
     # -- parsing -----------------------------------------------------------------------------------------------------
 
@@ -247,10 +289,12 @@ class HubConnection:
             # the size field alone may already be refused
             if have >= 4:
                 self._check_size(int.from_bytes(data[at : at + 4]))
+            self._wait(8 if have >= 4 else 4)
             return False
         size = int.from_bytes(data[at : at + 4])
         self._check_size(size)
         if have < size:
+            self._wait(size)
             return False
         self._at = at + size
         body, kind = at + 4 * data[at + 4], data[at + 5]
@@ -260,6 +304,7 @@ class HubConnection:
         if body == end:
             self._take_empty()
             return True
+        self.frame_size = size
         performative, payload_at = parse(data, body, end)
         self._handle(int.from_bytes(data[at + 6 : at + 8]), performative, data[payload_at:end])
         return True
@@ -307,7 +352,7 @@ class HubConnection:
             if session is None:
                 raise AmqpError("amqp:illegal-state", f"{type(performative).__name__.lower()} without a session")
             if isinstance(performative, End):
-                self._end(session)
+                session.end()
                 del self._sessions[channel]
                 self._ended.add(channel)
             else:
@@ -343,20 +388,13 @@ class HubConnection:
         self._sessions[channel] = session
         self._ended.discard(channel)
         if len(self._sessions) > self.bounds.sessions:
-            session.end("amqp:resource-limit-exceeded", "too many sessions")
+            session.refuse("amqp:resource-limit-exceeded", "too many sessions")
             return
         self._events.append(SessionBegun(session))
 
-    def _end(self, session: Session) -> None:
-        for link in session.links.values():
-            self._events.append(LinkDetached(link, None))
-        session.links.clear()
-        session.unsettled.clear()
-        session.end()
-        self._events.append(SessionEnded(session))
-
     def _end_all(self) -> None:
         for session in self._sessions.values():
-            session.ended = True
-            self._end(session)
+            if not session.ended:
+                session.ended = True
+                self.session_over(session)
         self._sessions.clear()

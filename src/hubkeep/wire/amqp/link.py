@@ -93,6 +93,7 @@ class Link:
         "properties",
         "rcv_settle_mode",
         "session",
+        "size",
         "snd_settle_mode",
         "source",
         "state",
@@ -111,6 +112,7 @@ class Link:
         self.rcv_settle_mode = attach.rcv_settle_mode or 0
         self.max_message_size = attach.max_message_size or 0
         self.delivery_count = 0
+        self.size = 0  # bytes that the session counts for it
         self.state = LinkState.ATTACH_RECEIVED
         self.initiated = False  # whether our attach went out
         self.context: Any = None  # the caller's own
@@ -143,6 +145,7 @@ class Link:
         if self.initiated or self.state not in {LinkState.ATTACH_RECEIVED, LinkState.DETACH_RECEIVED}:
             return
         self.initiated = True
+        self.source.raw = self.target.raw = None  # kept for the answer alone
         was = self.state
         self.state = after(self.state, Move.SEND_ATTACH)
         self.session.send(
@@ -166,13 +169,13 @@ class Link:
         if was is LinkState.DETACH_RECEIVED:
             self.state = after(self.state, Move.SEND_DETACH)
             self.session.send(Detach(self.handle, True, None))
-            self.session.links.pop(self.handle, None)
+            self.session.drop(self)
 
 
 class SendingLink(Link):
     """The hub sends: ``send`` while ``sendable`` is positive."""
 
-    __slots__ = ("credit", "drain")
+    __slots__ = ("credit", "drain", "unsettled")
 
     is_sender = True
 
@@ -180,6 +183,7 @@ class SendingLink(Link):
         super().__init__(session, attach)
         self.credit = 0
         self.drain = False
+        self.unsettled: set[int] = set()  # ids of its deliveries that the peer has not settled
 
     @property
     def sendable(self) -> int:
@@ -204,9 +208,18 @@ class SendingLink(Link):
 
     def settle(self, delivery_ids: Iterable[int], state: Any) -> None:
         """Answer a disposition of the peer that was not settled (rcv-settle-mode second)."""
+        first = last = -2
         for delivery_id in delivery_ids:
             self.session.unsettled.pop(delivery_id, None)
-            self.session.send(Disposition(False, delivery_id, delivery_id, True, state))
+            self.unsettled.discard(delivery_id)
+            if delivery_id == last + 1:
+                last = delivery_id
+                continue
+            if first >= 0:
+                self.session.send(Disposition(False, first, last, True, state))
+            first = last = delivery_id
+        if first >= 0:
+            self.session.send(Disposition(False, first, last, True, state))
 
     def take_flow(self, flow: Flow) -> None:
         if flow.link_credit is not None:
@@ -220,14 +233,15 @@ class SendingLink(Link):
 class ReceivingLink(Link):
     """The peer sends: ``grant`` credit, ``settle`` what came."""
 
-    __slots__ = ("credit", "partial", "pieces")
+    __slots__ = ("_pieces", "credit", "frames", "partial")
 
     def __init__(self, session: "Session", attach: Attach) -> None:
         super().__init__(session, attach)
         self.credit = 0
         self.delivery_count = attach.initial_delivery_count or 0
-        self.partial: Delivery | None = None
-        self.pieces: list[bytes] = []
+        self.partial: Delivery | None = None  # the delivery of which more is to come
+        self.frames = 0  # of which it came so far
+        self._pieces = bytearray()
 
     def grant(self, credit: int) -> None:
         """The peer may send ``credit`` messages from now on (not in addition to what it had)."""
@@ -241,8 +255,48 @@ class ReceivingLink(Link):
             self.session.send(Disposition(True, first, last, settled, state))
 
     def take_flow(self, flow: Flow) -> None:
-        if flow.delivery_count is not None:
-            self.delivery_count = flow.delivery_count
+        if flow.delivery_count is None:
+            return
+        # a sender that gives up credit counts it as delivered
+        passed = flow.delivery_count - self.delivery_count & 0xFFFFFFFF
+        self.credit = max(self.credit - passed, 0) if passed < 0x7FFFFFFF else self.credit
+        self.delivery_count = flow.delivery_count
+
+    def detach(self, condition: str | None = None, description: str = "", info: dict[str, Any] | None = None) -> None:
+        self.drop_partial()
+        super().detach(condition, description, info)
+
+    def begin_partial(self, delivery: Delivery) -> None:
+        self.partial, self.frames = delivery, 0
+
+    def add_to_partial(self, payload: bytes) -> None:
+        """One more frame; an oversized delivery is only counted."""
+        assert self.partial is not None
+        self.frames += 1
+        self.partial.size += len(payload)
+        if not self.partial.oversized:
+            self._pieces += payload
+            self.session.connection.partial_bytes += len(payload)
+
+    def overflow_partial(self) -> None:
+        """It passed the limit: what came of it is given up."""
+        assert self.partial is not None
+        self.partial.oversized = True
+        self._give_up_pieces()
+
+    def finish_partial(self) -> None:
+        assert self.partial is not None
+        self.partial.payload = bytes(self._pieces)
+        self.drop_partial()
+
+    def drop_partial(self) -> None:
+        self.partial = None
+        self._give_up_pieces()
+
+    def _give_up_pieces(self) -> None:
+        if self._pieces:
+            self.session.connection.partial_bytes -= len(self._pieces)
+            self._pieces = bytearray()
 
 
 def _terminus(code: int) -> Described:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .connection import HubConnection
 
 _UINT: Final = struct.Struct(">I")
+_LINK_BYTES: Final = 1024  # what a link takes besides its attach, about
+_FRAMES: Final = 16  # of one delivery, besides one for each 64 bytes: a peer may send empty ones without end
 _TRANSFER_END: Final = b"\x40\x40\x42\x42\x42"  # rcv-settle-mode, state, resume, aborted, batchable
 
 
@@ -33,6 +35,7 @@ class Session:
     """One session. Made by the engine at the peer's begin."""
 
     __slots__ = (
+        "_by_name",
         "_delivery_id",
         "_incoming_window",
         "_next_incoming_id",
@@ -50,6 +53,7 @@ class Session:
     def __init__(self, connection: "HubConnection", channel: int, begin: Begin) -> None:
         self.connection, self.channel = connection, channel
         self.links: dict[int, Link] = {}
+        self._by_name: dict[str, SendingLink] = {}
         self.unsettled: dict[int, SendingLink] = {}
         self.ended = False
         self.handle_max = min(connection.bounds.links, begin.handle_max if begin.handle_max is not None else 0xFFFFFFFF)
@@ -70,6 +74,29 @@ class Session:
         if not self.ended:
             self.send(End(error(condition, description) if condition else None))
             self.ended = True
+            self.connection.session_over(self)
+
+    def refuse(self, condition: str, description: str) -> None:
+        """End it before anybody was told that it began."""
+        self.send(End(error(condition, description)))
+        self.ended = True
+
+    def drop(self, link: Link) -> None:
+        """The link is over on both sides, or its session is: nothing of it is kept."""
+        if self.links.get(link.handle) is not link:
+            return
+        del self.links[link.handle]
+        connection = self.connection
+        connection.links -= 1
+        connection.link_bytes -= link.size
+        if isinstance(link, SendingLink):
+            if self._by_name.get(link.name) is link:
+                del self._by_name[link.name]
+            for delivery_id in link.unsettled:
+                self.unsettled.pop(delivery_id, None)
+            link.unsettled.clear()
+        elif isinstance(link, ReceivingLink):
+            link.drop_partial()
 
     def send(self, performative: Performative) -> None:
         if self.ended:
@@ -94,6 +121,7 @@ class Session:
         self._delivery_id = delivery_id + 1 & 0xFFFFFFFF
         if not settled:
             self.unsettled[delivery_id] = link
+            link.unsettled.add(delivery_id)
         if message_format or len(tag) > 32:
             fields = b"\x70%b\x70%b\xa0%c%b\x70%b" % (
                 _UINT.pack(link.handle),
@@ -148,21 +176,31 @@ class Session:
             yield from self._take_detach(performative)
 
     def _take_attach(self, attach: Attach) -> Iterator[Event]:
-        if attach.handle > self.handle_max or self.connection.count_links() >= self.connection.bounds.links:
+        connection = self.connection
+        size = _LINK_BYTES + connection.frame_size
+        if (
+            attach.handle > self.handle_max
+            or connection.links >= connection.bounds.links
+            or connection.link_bytes + size > connection.bounds.link_bytes
+        ):
             self.end("amqp:not-allowed", "too many links")
             return
-        present = self.links.get(attach.handle)
-        if present is not None:
+        if attach.handle in self.links:
             self.end("amqp:session:handle-in-use", "the handle is in use")
             return
-        if attach.role and any(
-            link.name == attach.name and link.is_sender and link.state is LinkState.ATTACHED
-            for link in self.links.values()
-        ):
-            self.end("amqp:not-allowed", "the link name is in use")
-            return
-        link: Link = SendingLink(self, attach) if attach.role else ReceivingLink(self, attach)
+        link: Link
+        if attach.role:
+            namesake = self._by_name.get(attach.name)
+            if namesake is not None and namesake.state is LinkState.ATTACHED:
+                self.end("amqp:not-allowed", "the link name is in use")
+                return
+            link = self._by_name[attach.name] = SendingLink(self, attach)
+        else:
+            link = ReceivingLink(self, attach)
+        link.size = size
         self.links[attach.handle] = link
+        connection.links += 1
+        connection.link_bytes += size
         yield LinkAttached(link)
 
     def _take_detach(self, detach: Detach) -> Iterator[Event]:
@@ -174,34 +212,27 @@ class Session:
             if link.initiated:
                 link.state = after(link.state, Move.SEND_DETACH)
                 self.send(Detach(link.handle, True if detach.closed is None else detach.closed, None))
-                del self.links[detach.handle]
-            yield LinkDetached(link, detach.error)
+                self.drop(link)
         else:
-            del self.links[detach.handle]
-            yield LinkDetached(link, detach.error)
-        self._forget(link)
-
-    def _forget(self, link: Link) -> None:
-        if isinstance(link, SendingLink):
-            for delivery_id in [each for each, of in self.unsettled.items() if of is link]:
-                del self.unsettled[delivery_id]
+            self.drop(link)
+        yield LinkDetached(link, detach.error)
 
     def _take_flow(self, flow: Flow) -> Iterator[Event]:
+        was_blocked = self.blocked
         base = flow.next_incoming_id if flow.next_incoming_id is not None else 0
         window = base + flow.incoming_window - self._next_outgoing_id & 0xFFFFFFFF
         self._remote_window = 0 if window > 0x7FFFFFFF else window
-        was_waiting = bool(self._queue)
         while self._queue and self._remote_window > 0:
             self._remote_window -= 1
             self._next_outgoing_id = self._next_outgoing_id + 1 & 0xFFFFFFFF
             self.connection.send_frame(self._queue.popleft())
+        if was_blocked and not self.blocked:
+            for link in tuple(self.links.values()):
+                if isinstance(link, SendingLink) and link.sendable and link.handle != flow.handle:
+                    yield Credited(link)
         if flow.handle is None:
             if flow.echo:
-                self.send_flow()
-            if was_waiting or self._remote_window:
-                for link in tuple(self.links.values()):
-                    if isinstance(link, SendingLink) and link.sendable:
-                        yield Credited(link)
+                self.connection.answer_flow(self, None)
             return
         link_of = self.links.get(flow.handle)
         if link_of is None:
@@ -214,28 +245,37 @@ class Session:
         elif isinstance(link_of, ReceivingLink):
             link_of.take_flow(flow)
         if flow.echo and link_of.is_attached:
-            self.send_flow(link_of)
+            self.connection.answer_flow(self, link_of)
 
     def _take_disposition(self, disposition: Disposition) -> Iterator[Event]:
         if not disposition.role:
             return  # the peer settles what it sent: nothing is kept of that
-        first = disposition.first
-        last = first if disposition.last is None else disposition.last
         unsettled = self.unsettled
-        if not unsettled or last < first:
-            return
-        if last - first < len(unsettled):
-            ids = [each for each in range(first, last + 1) if each in unsettled]
-        else:
-            ids = [each for each in unsettled if first <= each <= last]
+        ids = self._unsettled_between(disposition.first, disposition.last)
         by_link: dict[SendingLink, list[int]] = {}
         for delivery_id in ids:
             link = unsettled[delivery_id]
             by_link.setdefault(link, []).append(delivery_id)
             if disposition.settled:
                 del unsettled[delivery_id]
+                link.unsettled.discard(delivery_id)
         for link, of_link in by_link.items():
             yield Settled(link, tuple(of_link), disposition.state, bool(disposition.settled))
+
+    def _unsettled_between(self, first: int, last: int | None) -> list[int]:
+        """Ids are serial numbers of 32 bits: a range may pass their end, and one that runs backwards is empty."""
+        unsettled = self.unsettled
+        span = 0 if last is None else last - first
+        if span < 0:
+            span &= 0xFFFFFFFF
+            if span > 0x7FFFFFFF:
+                return []
+        if not unsettled or (self._delivery_id - 1 - first & 0xFFFFFFFF) > 0x7FFFFFFF:
+            return []  # not sent yet
+        if span < len(unsettled):
+            ids = (first + step & 0xFFFFFFFF for step in range(span + 1))
+            return [each for each in ids if each in unsettled]
+        return [each for each in unsettled if (each - first & 0xFFFFFFFF) <= span]
 
     def _take_transfer(self, transfer: Transfer, payload: bytes) -> Iterator[Event]:
         self._next_incoming_id = self._next_incoming_id + 1 & 0xFFFFFFFF
@@ -271,26 +311,24 @@ class Session:
                 delivery.payload = b"" if delivery.oversized else payload
                 yield Delivered(link, delivery)
                 return
-            link.partial = delivery
+            link.begin_partial(delivery)
         elif transfer.delivery_id is not None and transfer.delivery_id != delivery.delivery_id:
-            link.partial, link.pieces = None, []
             link.detach("amqp:not-allowed", "deliveries on one link are interleaved")
             return
         delivery.settled = delivery.settled or bool(transfer.settled)
-        delivery.size += len(payload)
         if transfer.aborted:
-            link.partial, link.pieces = None, []
+            link.drop_partial()
             return
-        if delivery.size > self.connection.bounds.delivery_counted:
-            link.partial, link.pieces = None, []
+        bounds = self.connection.bounds
+        link.add_to_partial(payload)
+        if delivery.size > bounds.delivery_counted or link.frames > _FRAMES + bounds.delivery_counted // 64:
             link.detach("amqp:link:message-size-exceeded", "the delivery is too large")
             return
-        if delivery.size > self.connection.bounds.delivery_kept:
-            delivery.oversized = True
-            link.pieces = []
-        else:
-            link.pieces.append(payload)
+        if delivery.size > bounds.delivery_kept:
+            link.overflow_partial()
+        elif self.connection.partial_bytes > bounds.partial_bytes:
+            link.detach("amqp:resource-limit-exceeded", "too much of unfinished deliveries")
+            return
         if not transfer.more:
-            delivery.payload = b"" if delivery.oversized else b"".join(link.pieces)
-            link.partial, link.pieces = None, []
+            link.finish_partial()
             yield Delivered(link, delivery)

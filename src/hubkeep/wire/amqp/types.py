@@ -16,6 +16,7 @@ NESTING: Final = 16
 ENTRIES: Final = 4096
 _UUID_KEYS: Final = 128  # a uuid's hash is a remainder: a peer can make any number of them collide
 OWN: Final = 1000
+_FREE_ZERO_WIDTH: Final = 8  # elements of an array that take no bytes: more of them would cost memory for nothing
 
 
 class AmqpError(Exception):
@@ -221,7 +222,7 @@ def _decode_array(count: int, data: bytes, at: int, stop: int, depth: int) -> Ar
         at += 1
         if code == 0:
             raise _failed("a chain of descriptors")
-    if code in _ZERO_WIDTH and count > stop - at + 64:
+    if code in _ZERO_WIDTH and count > stop - at + _FREE_ZERO_WIDTH:
         raise _failed("many elements of no width")
     array.code = code
     for _ in range(count):

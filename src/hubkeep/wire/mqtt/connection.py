@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from ..inbox import Inbox
 from .packets import PINGRESP, Connect, Disconnect, Event, MqttError, PingRequest, parse, parse_publish
 
 
@@ -27,21 +28,20 @@ class MqttBounds(msgspec.Struct, frozen=True):
 _DEFAULT_BOUNDS: Final = MqttBounds()
 
 
-class HubConnection:
+class HubConnection(Inbox):
     """Call receive_data, then next_event until None, then send data_to_send.
 
     Times are monotonic seconds from the caller. No clock, socket or task inside.
     """
 
-    __slots__ = ("_at", "_bounds", "_data", "_length", "_now", "_outbox", "_patience", "_since", "state")
+    __slots__ = ("_bounds", "_length", "_now", "_outbox", "_patience", "_since", "state")
 
     def __init__(self, now: float, bounds: MqttBounds = _DEFAULT_BOUNDS) -> None:
+        super().__init__()
         self.state = State.FRESH
         self._bounds = bounds
         self._now = self._since = now
         self._patience = float(bounds.connect_within)
-        self._data = b""
-        self._at = 0
         self._outbox = b""
         self._length = 0
 
@@ -50,17 +50,10 @@ class HubConnection:
         """When the connection is dead unless a whole packet comes before: MQTT-3.1.2-24, L-L4, L-M25."""
         return self._since + self._patience
 
-    @property
-    def unread(self) -> int:
-        """Bytes received and not yet parsed: bounded by the caller, who stops reading (L-M10)."""
-        return len(self._data) - self._at
-
     def receive_data(self, data: bytes, now: float) -> None:
         """Take what came from the socket at ``now``."""
         self._now = now
-        at = self._at
-        self._data = data if at == len(self._data) else self._data[at:] + data
-        self._at = 0
+        self._put(data)
 
     def next_event(self) -> Event | None:
         """The next event; None means: read more, or answer the CONNECT first.
@@ -70,6 +63,8 @@ class HubConnection:
         """
         if self.state is not State.OPEN:
             return self._first_event() if self.state is State.FRESH else None
+        if self._held is not None and not self._is_worth_parsing():
+            return None
         try:
             while True:
                 data, at = self._data, self._at
@@ -84,6 +79,7 @@ class HubConnection:
                     length = self._length
                 stop = body + length
                 if stop - at > have:
+                    self._wait(stop - at)
                     return None
                 self._at = stop
                 self._since = self._now
@@ -113,7 +109,7 @@ class HubConnection:
     def refuse(self) -> None:
         """The CONNECT was refused: nothing behind it will be read."""
         self.state = State.CLOSED
-        self._data, self._at = b"", 0
+        self._discard()
 
     def data_to_send(self) -> bytes:
         """Answers that need no decision (PINGRESP)."""
@@ -121,6 +117,8 @@ class HubConnection:
         return out
 
     def _first_event(self) -> Event | None:
+        if not self._is_worth_parsing():
+            return None
         data = self._data
         try:
             if not data:
@@ -137,6 +135,7 @@ class HubConnection:
             if length > self._bounds.max_connect:
                 raise MqttError("CONNECT is too long", "L-M2")
             if len(data) < body + length:
+                self._wait(body + length)
                 return None
             packet = parse(data[0], data, body, body + length)
         except MqttError:
