@@ -48,8 +48,10 @@ class AmqpLink(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_attached",
+        "_awaits_relief",
         "_busy",
         "_clogged",
+        "_clogged_bytes",
         "_connected_at",
         "_engine",
         "_flush_queued",
@@ -68,7 +70,7 @@ class AmqpLink(asyncio.Protocol):
         self.listener = listener
         now = listener.clock.monotonic()
         self._engine = HubConnection(
-            now, container_id=listener.container_id, mechanisms=MECHANISMS, bounds=listener.bounds
+            now, container_id=listener.container_id, mechanisms=MECHANISMS, bounds=listener.bounds_before
         )
         self._connected_at = now
         self._transport: Any = None
@@ -79,8 +81,9 @@ class AmqpLink(asyncio.Protocol):
         self._attached: dict[Link, Attached] = {}
         self._nodes = {"$cbs": Cbs(self), "$management": Management(self)}
         self._busy: asyncio.Task[None] | None = None
-        self._paused = self._flush_queued = False
-        self._clogged: float | None = None
+        self._paused = self._flush_queued = self._awaits_relief = False
+        self._clogged: float | None = None  # since when no byte of what waits to go out was taken
+        self._clogged_bytes = 0
         self._to_flush: set[TelemetryLink] = set()
 
     # -- the socket --------------------------------------------------------------------------------------------------
@@ -99,6 +102,7 @@ class AmqpLink(asyncio.Protocol):
         if self._ticket is None:
             self._transport.abort()
             return
+        self._transport.set_write_buffer_limits(self.listener.limits.outgoing_bytes)
         self.listener.links.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -119,10 +123,14 @@ class AmqpLink(asyncio.Protocol):
         self._pump()
 
     def pause_writing(self) -> None:
+        # what it asks would only be answered into the same full buffer
         self._clogged = self.listener.clock.monotonic()
+        self._clogged_bytes = self._transport.get_write_buffer_size()
+        self._pause()
 
     def resume_writing(self) -> None:
         self._clogged = None
+        self._resume()
         for attached in tuple(self._attached.values()):
             attached.endpoint.writable()
 
@@ -171,9 +179,10 @@ class AmqpLink(asyncio.Protocol):
             self._close()
         elif self._busy is not None and engine.unread > _UNREAD:
             self._pause()
-        elif self.listener.log.congested:
+        elif self.listener.log.congested and not self._awaits_relief:
+            self._awaits_relief = True
             self._pause()
-            self.listener.log.when_relieved(self._resume)
+            self.listener.log.when_relieved(self._relieved)
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None:
@@ -181,10 +190,14 @@ class AmqpLink(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._paused and self._transport is not None:
+        if self._paused and self._transport is not None and self._clogged is None and not self._awaits_relief:
             self._paused = False
             self._transport.resume_reading()
-        for attached in self._attached.values():
+
+    def _relieved(self) -> None:
+        self._awaits_relief = False
+        self._resume()
+        for attached in tuple(self._attached.values()):
             attached.endpoint.relieved()
         self.flush()
 
@@ -209,7 +222,7 @@ class AmqpLink(asyncio.Protocol):
         if not self.rights and monotonic - self._connected_at > self.listener.limits.amqp_authenticate_within:
             self.close("amqp:unauthorized-access", "no authorisation in time")
             return
-        if self._clogged is not None and monotonic - self._clogged > self.listener.limits.outgoing_stall:
+        if self._is_stalled(monotonic):
             self.refused(ServerBusy(reason="the peer does not read what it is sent"), "amqp")
             self._transport.abort()
             return
@@ -217,11 +230,21 @@ class AmqpLink(asyncio.Protocol):
             self._detach_unauthorised()
         self.flush()
 
+    def _is_stalled(self, monotonic: float) -> bool:
+        """Whether the peer has taken no byte for too long (L-L13); while it is clogged nothing is added."""
+        if self._clogged is None:
+            return False
+        waiting = self._transport.get_write_buffer_size()
+        if waiting < self._clogged_bytes:
+            self._clogged, self._clogged_bytes = monotonic, waiting
+        return monotonic - self._clogged > self.listener.limits.outgoing_stall
+
     # -- rights ------------------------------------------------------------------------------------------------------
 
     def authorised(self, principal: Principal) -> None:
         """A proven credential joins the rights of this connection. Raises TooManyTokens."""
         self.rights.add(principal)
+        self._engine.bounds = self.listener.bounds
         if self._ticket is not None:
             self._ticket.authenticated()
 

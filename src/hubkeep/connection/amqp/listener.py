@@ -12,7 +12,11 @@ from hubkeep.limits import (
     AMQP_FRAME,
     AMQP_FRAME_BEFORE_OPEN,
     AMQP_IDLE,
+    AMQP_LINK_BYTES,
+    AMQP_LINK_BYTES_BEFORE,
     AMQP_LINKS,
+    AMQP_PARTIAL_BYTES,
+    AMQP_PARTIAL_BYTES_BEFORE,
     AMQP_SESSION_WINDOW,
     AMQP_SESSIONS,
     Limits,
@@ -58,7 +62,16 @@ class AmqpListener:
         self.readers = Readers(limits)
         self.links: set[AmqpLink] = set()
         self.accepted = 0
-        self.bounds = Bounds(
+        self.bounds = self._bounds(AMQP_LINK_BYTES.value, AMQP_PARTIAL_BYTES.value)
+        self.bounds_before = self._bounds(AMQP_LINK_BYTES_BEFORE.value, AMQP_PARTIAL_BYTES_BEFORE.value)
+
+    def protocol(self) -> asyncio.Protocol:
+        """A factory for listeners and WebSocket tunnels."""
+        return AmqpLink(self)
+
+    def _bounds(self, link_bytes: int, partial_bytes: int) -> Bounds:
+        """What a connection may take of the hub: more once somebody is authorised on it."""
+        return Bounds(
             max_frame_before_open=AMQP_FRAME_BEFORE_OPEN.value,
             max_frame=AMQP_FRAME.value,
             channel_max=AMQP_CHANNEL_MAX.value,
@@ -66,13 +79,11 @@ class AmqpListener:
             links=AMQP_LINKS.value,
             idle_time_out=AMQP_IDLE.value,
             incoming_window=AMQP_SESSION_WINDOW.value,
-            delivery_kept=limits.device_to_cloud_size + AMQP_ANNOTATIONS_ALLOWANCE.value,
+            delivery_kept=self.limits.device_to_cloud_size + AMQP_ANNOTATIONS_ALLOWANCE.value,
             delivery_counted=AMQP_DELIVERY_COUNTED.value,
+            link_bytes=link_bytes,
+            partial_bytes=partial_bytes,
         )
-
-    def protocol(self) -> asyncio.Protocol:
-        """A factory for listeners and WebSocket tunnels."""
-        return AmqpLink(self)
 
     def entity_of(self, path: Sequence[str]) -> int | None:
         """How many segments of ``path`` name the event hub; None when they name something else."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from hubkeep.errors import BadRequest, HubError, NotFound, Unauthorized, on_wire
+from hubkeep.errors import BadRequest, HubError, NotFound, ResourceLimit, Unauthorized, on_wire
 from hubkeep.wire.amqp import (
     ACCEPTED,
     AmqpError,
@@ -31,21 +31,22 @@ if TYPE_CHECKING:
     from .link import AmqpLink
 
 _CREDIT: Final = 100
-_WAITING: Final = 100
+_WAITING: Final = 1000  # answers that wait for credit; then no more requests are taken
+_UNSETTLED: Final = 1000  # answers that the peer has not settled; the next ones are sent settled
 _NEVER: Final = Timestamp(-62_135_596_800_000)
 
 
 class RequestNode(LinkEndpoint):
     """One of the two nodes on one connection, whatever the number of its links. Subclasses answer ``_answer``."""
 
-    __slots__ = ("_answers", "_connection", "_number")
+    __slots__ = ("_answers", "_connection", "_number", "_waiting")
 
     operation = ""
 
     def __init__(self, connection: "AmqpLink") -> None:
         self._connection = connection
         self._answers: dict[SendingLink, deque[bytes]] = {}
-        self._number = 0
+        self._number = self._waiting = 0
 
     def accept(self, link: Link) -> None:
         """One more link to this node."""
@@ -53,19 +54,23 @@ class RequestNode(LinkEndpoint):
         if isinstance(link, ReceivingLink):
             link.grant(_CREDIT)
         elif isinstance(link, SendingLink):
-            self._answers[link] = deque(maxlen=_WAITING)
+            self._answers[link] = deque()
 
-    def delivered(self, link: ReceivingLink, delivery: Delivery) -> Coroutine[Any, Any, None]:
+    def delivered(self, link: ReceivingLink, delivery: Delivery) -> Coroutine[Any, Any, None] | None:
+        if self._waiting >= _WAITING:
+            self._connection.end_link(link, ResourceLimit(reason="a peer that asks and gives no credit for answers"))
+            return None
         return self._request(link, delivery)
 
     def detached(self, link: Link) -> None:
         if isinstance(link, SendingLink):
-            self._answers.pop(link, None)
+            self._waiting -= len(self._answers.pop(link, ()))
 
     def credited(self, link: SendingLink) -> None:
         """Send answers that waited."""
         waiting = self._answers.get(link, deque())
         while waiting and link.sendable:
+            self._waiting -= 1
             self._send(link, waiting.popleft())
         if link.drain:
             link.drained()
@@ -108,6 +113,7 @@ class RequestNode(LinkEndpoint):
         if receiver.sendable and not self._answers[receiver]:
             self._send(receiver, answer)
         else:
+            self._waiting += 1
             self._answers[receiver].append(answer)
 
     def _receiver(self, link: ReceivingLink, reply_to: Any) -> SendingLink | None:
@@ -117,7 +123,8 @@ class RequestNode(LinkEndpoint):
 
     def _send(self, link: SendingLink, answer: bytes) -> None:
         self._number += 1
-        link.send(answer, tag=self._number.to_bytes(4))
+        settled = len(link.session.unsettled) >= _UNSETTLED
+        link.send(answer, tag=(self._number & 0xFFFFFFFF).to_bytes(4), settled=settled)
 
     async def _answer(self, request: AmqpMessage) -> Any:
         raise NotImplementedError

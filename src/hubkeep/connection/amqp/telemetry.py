@@ -82,7 +82,9 @@ class TelemetryLink(LinkEndpoint):
 
     def relieved(self) -> None:
         """Credit that was held back while the log was congested."""
-        self._link.grant(self._connection.listener.limits.amqp_credit)
+        credit = self._connection.listener.limits.amqp_credit
+        if self._link.credit <= credit // 2:
+            self._link.grant(credit)
 
     def flush(self) -> None:
         """Write the gathered dispositions as one range."""
