@@ -88,6 +88,12 @@ class QuotaExceeded(HubError):
     text = "A quota of this hub is used up."
 
 
+class QueueFull(HubError):
+    """An identity's queue of cloud-to-device messages is at its limit (L-D6)."""
+
+    text = "The device's queue of messages is full."
+
+
 class DeviceNotFound(HubError):
     text = "The device is not registered."
 
@@ -126,6 +132,12 @@ class ModuleAlreadyExists(HubError):
 
 class PreconditionFailed(HubError):
     text = "Precondition failed: the supplied etag is not the current one."
+
+
+class LockLost(HubError):
+    """The lock of a cloud-to-device message has lapsed, or the message is gone (device-protocols 5.3)."""
+
+    text = "The message is not locked by this token any more."
 
 
 class MessageTooLarge(HubError):
@@ -221,6 +233,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3),
     Forbidden: OnWire(401, 401002, "IotHubUnauthorizedAccess", "amqp:unauthorized-access", 5),
     QuotaExceeded: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    QueueFull: OnWire(403, 403004, "DeviceMaximumQueueDepthExceeded", "amqp:resource-limit-exceeded", 3),
     DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5),
     ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5),
     NotFound: OnWire(404, 404000, "NotFound", "amqp:not-found", 5),
@@ -231,6 +244,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     ModuleAlreadyExists: OnWire(409, 409301, "ModuleAlreadyExistsOnDevice", "com.microsoft:device-already-exists", 3),
     LinkStolen: OnWire(409, 409002, "LinkCreationConflict", "amqp:link:stolen", 3),
     PreconditionFailed: OnWire(412, 412001, "PreconditionFailed", "com.microsoft:precondition-failed", 3),
+    LockLost: OnWire(412, 412002, "DeviceMessageLockLost", "com.microsoft:message-lock-lost", 3),
     MessageTooLarge: OnWire(413, 413001, "MessageTooLarge", "amqp:link:message-size-exceeded", 3),
     HeadTooLarge: OnWire(431, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     UriTooLong: OnWire(414, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),

@@ -4,7 +4,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hubkeep.errors import HubError
-from hubkeep.model import Identity, LinkInfo, Policy, Principal, Refusal, SystemProperties
+from hubkeep.model import (
+    Feedback,
+    Identity,
+    LinkInfo,
+    Locked,
+    Policy,
+    Principal,
+    QueuedMessage,
+    QueueName,
+    Refusal,
+    SystemProperties,
+)
 
 
 class Clock(Protocol):
@@ -82,6 +93,73 @@ class RefusalStore(Protocol):
 
     async def find(self, key: str, most: int) -> Sequence[Refusal]:
         """Newest first: by tracking id, or by the identity claimed; an empty key means all."""
+
+
+class Ended(NamedTuple):
+    """A message that leaves its queue for good, and what is told of it (None: nobody asked)."""
+
+    sequence: int
+    feedback: Feedback | None
+
+
+class MessageQueue(Protocol):
+    """Messages that wait, by queue, oldest first. now, until: monotonic seconds; wall: Unix milliseconds.
+
+    What is stored is durable when the call returns. A lock belongs to the running hub: none outlives it.
+    """
+
+    async def put(self, message: QueuedMessage, most: int) -> QueuedMessage:
+        """Append; returned with sequence and generation id. Raises QueueFull, DeviceNotFound, ModuleNotFound.
+
+        most: unexpired messages that the queue may hold with it; 0 for any number.
+        """
+
+    async def lock(self, queue: QueueName, *, now: float, until: float, wall: int) -> Locked | None:
+        """Hide and return the oldest visible message that has not expired; None when there is none."""
+
+    async def locked(self, queue: QueueName, lock_token: str, now: float) -> Locked:
+        """The message that this token holds in this queue. Raises LockLost."""
+
+    async def release(self, lock_token: str) -> None:
+        """Visible again, in its old place, its count the same. Harmless when the lock is gone."""
+
+    async def abandon(self, lock_token: str, now: float) -> None:
+        """Visible again, in its old place, its count one higher. Raises LockLost."""
+
+    async def end(self, messages: Sequence[Ended]) -> Sequence[int]:
+        """Remove messages and store their feedback, in one transaction. The sequences that were still there."""
+
+    async def waiting(self, queue: QueueName) -> Sequence[QueuedMessage]:
+        """Every message, locked and expired ones included."""
+
+    async def counts(self, device_ids: Sequence[str]) -> Mapping[str, int]:
+        """Messages in the queues of these devices (not their modules'); a device without any is left out."""
+
+    async def expired(self, *, now: float, wall: int, most: int) -> Sequence[QueuedMessage]:
+        """Messages of any queue whose time is over and that nobody holds."""
+
+    def lapsed(self, now: float) -> Sequence[QueueName]:
+        """Queues in which locks lapsed since the last call."""
+
+
+class FeedbackStore(Protocol):
+    """Feedback records that wait to be sent together."""
+
+    async def feedback(self, most: int) -> Sequence[tuple[int, Feedback]]:
+        """The oldest records with their numbers."""
+
+    async def bundle(self, numbers: Sequence[int], message: QueuedMessage) -> None:
+        """Replace these records by one queued message, in one transaction."""
+
+
+class SubscriptionStore(Protocol):
+    """What MQTT clients have subscribed, for their next connection (device-protocols 3.3)."""
+
+    def subscriptions(self, device_id: str, module_id: str) -> dict[bytes, int]:
+        """Filter to granted QoS; empty when nothing is stored."""
+
+    async def keep(self, device_id: str, module_id: str, subscriptions: Mapping[bytes, int]) -> None:
+        """Store them instead of what was stored, durably; empty ones are forgotten."""
 
 
 class RecordRefusal(Protocol):

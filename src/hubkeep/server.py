@@ -24,6 +24,7 @@ from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.amqp.readers import Readers
 from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.clock import SystemClock
+from hubkeep.connection.deliveries import Deliveries
 from hubkeep.connection.event_encoding import AmqpEventEncoding, described
 from hubkeep.connection.https.health import HealthPages
 from hubkeep.connection.https.listener import HttpsListener
@@ -35,7 +36,9 @@ from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE
+from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.messaging.feedback import FeedbackBatches
 from hubkeep.metrics import HubMetrics, Sample, registry_of
 from hubkeep.model import Identity, Refusal
 from hubkeep.ports import Clock
@@ -175,6 +178,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await registry.identities.disconnect_all(clock.now())
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
+        to_device = CloudToDevice(registry.queues, bus, clock, limits)
+        feedback = FeedbackBatches(registry.queues, bus, clock, limits, settings.host_name)
+        deliveries = Deliveries(to_device, bus)
         sessions = Sessions(bus, clock, limits)
         names = _host_names(settings)
         authentication = Authentication(
@@ -195,6 +201,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             to_cloud=to_cloud,
             log=event_log,
             encoding=encoding,
+            deliveries=deliveries,
+            subscriptions=registry.subscriptions,
             sessions=sessions,
             admission=admission,
             refuse=refusals.record,
@@ -222,6 +230,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             authentication=authentication,
             identities=identities,
             to_cloud=to_cloud,
+            to_device=to_device,
             sessions=sessions,
             admission=admission,
             refusals=refusals,
@@ -257,6 +266,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, deadlines, "deadlines"),
             (1.0, activity.run, "activity"),
             (1.0, disk.run, "disk"),
+            (1.0, to_device.tend, "cloud-to-device"),
+            (1.0, feedback.tend, "feedback"),
             (60.0, retention.run, "retention"),
         ):
             tasks.append(jobs.create_task(every(seconds, job, name)))

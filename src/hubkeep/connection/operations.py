@@ -39,6 +39,36 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("events/post/module", "https", "POST /devices/{device}/modules/{module}/messages/events", _DEVICE),
     Operation("events/publish", "mqtt", "PUBLISH devices/{device}/messages/events/", _DEVICE),
     Operation("events/send", "amqp", "sender /devices/{device}/messages/events", _DEVICE),
+    # cloud-to-device
+    Operation("devicebound/send", "https", "POST /devices/{id}/messages/devicebound", _SERVICE),
+    Operation(
+        "devicebound/send/module", "https", "POST /devices/{id}/modules/{module_id}/messages/devicebound", _SERVICE
+    ),
+    Operation("devicebound/purge", "https", "DELETE /devices/{id}/commands", _SERVICE),
+    Operation("devicebound/receive", "https", "GET /devices/{device}/messages/devicebound", _DEVICE),
+    Operation("devicebound/settle", "https", "DELETE /devices/{device}/messages/devicebound/{lock_token}", _DEVICE),
+    Operation(
+        "devicebound/abandon", "https", "POST /devices/{device}/messages/devicebound/{lock_token}/abandon", _DEVICE
+    ),
+    Operation(
+        "devicebound/receive/module", "https", "GET /devices/{device}/modules/{module}/messages/devicebound", _DEVICE
+    ),
+    Operation(
+        "devicebound/settle/module",
+        "https",
+        "DELETE /devices/{device}/modules/{module}/messages/devicebound/{lock_token}",
+        _DEVICE,
+    ),
+    Operation(
+        "devicebound/abandon/module",
+        "https",
+        "POST /devices/{device}/modules/{module}/messages/devicebound/{lock_token}/abandon",
+        _DEVICE,
+    ),
+    Operation("feedback/receive", "https", "GET /messages/servicebound/feedback", _SERVICE),
+    Operation("feedback/settle", "https", "DELETE /messages/servicebound/feedback/{lock_token}", _SERVICE),
+    Operation("feedback/abandon", "https", "POST /messages/servicebound/feedback/{lock_token}/abandon", _SERVICE),
+    Operation("devicebound/deliver", "mqtt", "SUBSCRIBE devices/{device}/messages/devicebound/#", _DEVICE),
     # the Event Hubs-compatible endpoint
     Operation("events/read", "amqp", "receiver {events}/ConsumerGroups/{group}/Partitions/{partition}", _SERVICE),
     Operation("events/manage", "amqp", "both {events}/$management", _SERVICE),

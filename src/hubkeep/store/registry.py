@@ -11,9 +11,9 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import URL, ColumnElement, Engine, NullPool, create_engine, delete, event, insert, select, update
@@ -26,18 +26,15 @@ from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExi
 from hubkeep.model import Identity, Permission, Policy, Refusal
 from hubkeep.ports import Activity, IdentityCount, Seal
 
+from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL
-
-_T = TypeVar("_T")
-_Row = dict[str, Any]
-_Work = Callable[[AsyncConnection], Awaitable[_T]]
+from .writer import Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
 _COLUMNS: Final = tuple(column.name for column in IDENTITY.columns)
 _LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
 _COUNT: Final = "SELECT total, disabled, connected FROM device_count"
 _BUSY_MILLISECONDS: Final = 2000
-_WAITING_WRITES: Final = 1000
 _UNSEAL_AT_ONCE: Final = 100  # identities of a list between two turns of the loop
 _migrating = threading.Lock()  # Alembic's context belongs to the process
 
@@ -62,12 +59,14 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 class Registry:
-    """The three stores of one file."""
+    """The stores of one file."""
 
-    def __init__(self, writer: "_Writer", reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
+    def __init__(self, writer: "Writer", reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
         self.identities = SqlIdentities(writer, reading, look_up, seal)
         self.policies = SqlPolicies(writer, reading, seal)
         self.refusals = SqlRefusals(writer, reading)
+        self.queues = SqlQueues(writer, look_up)
+        self.subscriptions = SqlSubscriptions(writer, look_up)
         self._writer = writer
 
     @property
@@ -99,7 +98,7 @@ async def open_registry(path: Path, seal: Seal) -> AsyncIterator[Registry]:
             look_up.execute(_COUNT)
         except (sqlite3.Error, DBAPIError, OSError) as error:
             raise _cannot_open(path, error) from None
-        writer = _Writer(writing)
+        writer = Writer(writing)
         opened.push_async_callback(writer.finish)
         yield Registry(writer, reading, look_up, seal)
 
@@ -178,69 +177,10 @@ def _cannot_open(path: Path, error: Exception) -> Exception:
     return StoreUnavailable(reason=f"{path} cannot be opened: {text}", remedy=remedy)
 
 
-class _Writer:
-    """Transactions on the one writing connection, one after another.
-
-    Each runs to its end, even if its caller is gone: a cancelled statement would cost the connection.
-    """
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._turn = asyncio.Lock()
-        self._under_way: set[asyncio.Future[Any]] = set()
-        self.failures = 0  # in a row
-
-    async def __call__(self, work: _Work[_T]) -> _T:
-        """Run ``work`` in a transaction. Raises StoreUnavailable: then nothing was written."""
-        if len(self._under_way) >= _WAITING_WRITES:
-            raise StoreUnavailable(reason=f"{_WAITING_WRITES} writes to the registry wait already")
-        task = asyncio.ensure_future(self._transaction(work))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    async def finish(self) -> None:
-        """Wait for what is under way."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
-
-    async def _transaction(self, work: _Work[_T]) -> _T:
-        async with self._turn:
-            try:
-                async with self._engine.begin() as connection:
-                    result = await work(connection)
-            except DBAPIError as error:
-                self.failures += 1
-                # after a failed sync the file is opened anew, never tried again as it is (L-S3)
-                await self._engine.dispose()
-                raise _unavailable(error, "written") from None
-            self.failures = 0
-            return result
-
-    def _ended(self, task: "asyncio.Future[Any]") -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # the caller may be gone
-
-
-def _unavailable(error: DBAPIError | sqlite3.Error, what: str) -> StoreUnavailable:
-    # only the driver's words: SQLAlchemy's text holds the statement with its values
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return StoreUnavailable(reason=f"the registry cannot be {what}: {cause}", remedy="check the disk")
-
-
-async def _read(reading: AsyncEngine, query: Any) -> list[_Row]:
-    try:
-        async with reading.connect() as connection:
-            return [dict(row) for row in (await connection.execute(query)).mappings()]
-    except DBAPIError as error:
-        raise _unavailable(error, "read") from None
-
-
 class SqlIdentities:
     """See ports.IdentityStore."""
 
-    def __init__(self, writer: _Writer, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
+    def __init__(self, writer: Writer, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
         self._write, self._reading, self._look_up, self._seal = writer, reading, look_up, seal
 
     async def get(self, device_id: str, module_id: str = "") -> Identity | None:
@@ -262,7 +202,7 @@ class SqlIdentities:
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         devices = select(IDENTITY).where(IDENTITY.c.module_id == "", IDENTITY.c.device_id > after)
-        rows = await _read(self._reading, devices.order_by(IDENTITY.c.device_id).limit(top))
+        rows = await read(self._reading, devices.order_by(IDENTITY.c.device_id).limit(top))
         found = []
         for row in rows:
             found.append(self._identity(row))
@@ -295,7 +235,7 @@ class SqlIdentities:
 
     # -- inside a transaction ----------------------------------------------------------------------------------------
 
-    async def _create(self, connection: AsyncConnection, row: _Row) -> None:
+    async def _create(self, connection: AsyncConnection, row: Row) -> None:
         if row["module_id"] and await self._stored(connection, row["device_id"], "", None) is None:
             raise DeviceNotFound
         try:
@@ -305,7 +245,7 @@ class SqlIdentities:
         if not row["module_id"]:
             await _count(connection, 1, row["status"] == "disabled", row["connected"])
 
-    async def _replace(self, connection: AsyncConnection, row: _Row, etag: str | None) -> bool:
+    async def _replace(self, connection: AsyncConnection, row: Row, etag: str | None) -> bool:
         stored = await self._stored(connection, row["device_id"], row["module_id"], etag)
         if stored is None:
             return False
@@ -320,6 +260,7 @@ class SqlIdentities:
             return False
         where = _is(device_id, module_id) if module_id else [IDENTITY.c.device_id == device_id]
         await connection.execute(delete(IDENTITY).where(*where))
+        await delete_queues(connection, device_id, module_id)
         if not module_id:
             await _count(connection, -1, -(stored["status"] == "disabled"), -stored["connected"])
         return True
@@ -350,7 +291,7 @@ class SqlIdentities:
             await _count(connection, 0, 0, moved)
 
     @staticmethod
-    async def _stored(connection: AsyncConnection, device_id: str, module_id: str, etag: str | None) -> _Row | None:
+    async def _stored(connection: AsyncConnection, device_id: str, module_id: str, etag: str | None) -> Row | None:
         where = _is(device_id, module_id)
         if etag is not None:
             where.append(IDENTITY.c.etag == etag)
@@ -364,9 +305,9 @@ class SqlIdentities:
         try:
             return self._look_up.execute(statement, values).fetchone()
         except sqlite3.Error as error:
-            raise _unavailable(error, "read") from None
+            raise unavailable(error, "read") from None
 
-    def _row(self, identity: Identity) -> _Row:
+    def _row(self, identity: Identity) -> Row:
         row = {name: getattr(identity, name) for name in _COLUMNS}
         for key in _KEYS:
             if row[key] is not None:
@@ -374,7 +315,7 @@ class SqlIdentities:
         row["parent_scopes"] = msgspec.json.encode(identity.parent_scopes).decode()
         return row
 
-    def _identity(self, row: _Row) -> Identity:
+    def _identity(self, row: Row) -> Identity:
         for key in _KEYS:
             if row[key] is not None:
                 row[key] = self._seal.unseal(row[key], _context(row["device_id"], row["module_id"], key))
@@ -387,7 +328,7 @@ class SqlIdentities:
 class SqlPolicies:
     """See ports.PolicyStore."""
 
-    def __init__(self, writer: _Writer, reading: AsyncEngine, seal: Seal) -> None:
+    def __init__(self, writer: Writer, reading: AsyncEngine, seal: Seal) -> None:
         self._write, self._reading, self._seal = writer, reading, seal
 
     async def all(self) -> Sequence[Policy]:
@@ -398,7 +339,7 @@ class SqlPolicies:
                 primary_key=self._seal.unseal(row["primary_key"], f"policy/{row['name']}/primary_key"),
                 secondary_key=self._seal.unseal(row["secondary_key"], f"policy/{row['name']}/secondary_key"),
             )
-            for row in await _read(self._reading, select(POLICY).order_by(POLICY.c.name))
+            for row in await read(self._reading, select(POLICY).order_by(POLICY.c.name))
         ]
 
     async def put(self, policy: Policy) -> None:
@@ -419,7 +360,7 @@ class SqlPolicies:
 class SqlRefusals:
     """See ports.RefusalStore."""
 
-    def __init__(self, writer: _Writer, reading: AsyncEngine) -> None:
+    def __init__(self, writer: Writer, reading: AsyncEngine) -> None:
         self._write, self._reading = writer, reading
 
     async def add(self, refusals: Sequence[Refusal], keep: int) -> None:
@@ -441,7 +382,7 @@ class SqlRefusals:
         if key:
             query = query.where((REFUSAL.c.tracking_id == key) | (REFUSAL.c.identity == key))
         found = []
-        for row in await _read(self._reading, query):
+        for row in await read(self._reading, query):
             values = {name: row[name] for name in Refusal.__struct_fields__ if name != "presented"}
             found.append(Refusal(**values, presented=msgspec.json.decode(row["presented"])))
         return found

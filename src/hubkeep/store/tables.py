@@ -2,10 +2,23 @@
 
 from typing import Final
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 METADATA: Final = MetaData()
-HEAD: Final = "0001"  # the newest migration
+HEAD: Final = "0002"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -66,4 +79,39 @@ REFUSAL: Final = Table(
     Column("reason", Text, nullable=False),
     Column("remedy", Text, nullable=False),
     Column("presented", Text, nullable=False),  # JSON object
+)
+
+# Cloud-to-device messages, and with an empty device_id what waits for back ends (model.QueueName).
+# Locks are the running hub's own: they are not here.
+QUEUED_MESSAGE: Final = Table(
+    "queued_message",
+    METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("device_id", String, nullable=False),
+    Column("module_id", String, nullable=False),
+    Column("generation_id", String, nullable=False),
+    Column("enqueued", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False, index=True),
+    Column("deliveries", Integer, nullable=False),
+    Column("message", LargeBinary, nullable=False),  # MessagePack
+    sqlite_autoincrement=True,  # a sequence number is never used twice
+)
+Index("queued_message_queue", QUEUED_MESSAGE.c.device_id, QUEUED_MESSAGE.c.module_id, QUEUED_MESSAGE.c.sequence)
+
+FEEDBACK_RECORD: Final = Table(
+    "feedback_record",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("record", LargeBinary, nullable=False),  # MessagePack
+    sqlite_autoincrement=True,
+)
+
+# Sessions of MQTT clients that are not clean; one without subscriptions leaves nothing.
+MQTT_SESSION: Final = Table(
+    "mqtt_session",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    Column("subscriptions", LargeBinary, nullable=False),  # MessagePack: filter to QoS
+    ForeignKeyConstraint(["device_id", "module_id"], ["identity.device_id", "identity.module_id"], ondelete="CASCADE"),
 )

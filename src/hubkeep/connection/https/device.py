@@ -61,12 +61,16 @@ class DeviceSurface:
         if content_type == _BATCH:
             messages = await _from_items(_array(strict_json(body)))
         else:
-            headers = {_text(name): _text(value) for name, value in exchange.request.raw_headers}
-            messages = [_message(body, headers, strangers=False)]
+            messages = [message_from_headers(body, exchange.request.raw_headers)]
         await self._to_cloud.store(self._to_cloud.sender(principal), messages)
         self.accepted += len(messages)
         self._sessions.touch(principal)
         return no_content()
+
+
+def message_from_headers(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Message:
+    """A message whose properties are the headers of its request. Raises BadRequest for a date that is none."""
+    return _message(body, {_text(name): _text(value) for name, value in headers}, strangers=False)
 
 
 def _array(value: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from hubkeep.cloud.policies import Policies
 from hubkeep.device.identities import Identities
 from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
 from hubkeep.limits import HTTP_URI, Limits
+from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.model import LinkInfo
 from hubkeep.ports import Clock, Event, EventLog
@@ -26,7 +27,7 @@ from ..admission import Admission
 from ..authentication import Authentication
 from ..operations import OPERATIONS
 from ..sessions import Sessions
-from . import admin, device, service
+from . import admin, cloud_to_device, device, service
 from .answers import refusal_answer, standard_headers
 from .connection import HttpsConnection
 from .exchange import Endpoint, Exchange
@@ -51,6 +52,7 @@ class HttpsListener:
         authentication: Authentication,
         identities: Identities,
         to_cloud: DeviceToCloud,
+        to_device: CloudToDevice,
         sessions: Sessions,
         admission: Admission,
         refusals: Refusals,
@@ -72,8 +74,9 @@ class HttpsListener:
         self.requests = 0
         self.telemetry = device.DeviceSurface(to_cloud, sessions)
         endpoints = (
-            *service.ServiceSurface(identities, settle).endpoints(),
+            *service.ServiceSurface(identities, to_device, settle).endpoints(),
             *self.telemetry.endpoints(),
+            *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 policies=policies,

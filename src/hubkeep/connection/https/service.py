@@ -10,6 +10,7 @@ from hubkeep.device.identities import Identities, authentication_type, status_fr
 from hubkeep.device.keys import key_from_text, key_to_text
 from hubkeep.errors import BadRequest
 from hubkeep.limits import HTTP_SERVICE_BODY, LIST_TOP
+from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.model import Identity
 
 from ..timestamps import time_stamp
@@ -56,8 +57,8 @@ class ServiceSurface:
     settle: writes what the listeners know of connections to the registry, so that no reader sees an older state.
     """
 
-    def __init__(self, identities: Identities, settle: Callable[[], Awaitable[None]]) -> None:
-        self._identities, self._settle = identities, settle
+    def __init__(self, identities: Identities, to_device: CloudToDevice, settle: Callable[[], Awaitable[None]]) -> None:
+        self._identities, self._to_device, self._settle = identities, to_device, settle
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -73,13 +74,15 @@ class ServiceSurface:
         """GET /devices: an array, at most ``top``."""
         await self._settle()
         top = exchange.number("top", LIST_TOP.value, 1, LIST_TOP.value)
-        return json_answer([device_to_json(each) for each in await self._identities.list(top)])
+        devices = await self._identities.list(top)
+        waiting = await self._to_device.counts([each.device_id for each in devices])
+        return json_answer([device_to_json(each, waiting.get(each.device_id, 0)) for each in devices])
 
     async def get(self, exchange: Exchange) -> web.StreamResponse:
         """GET /devices/{id}"""
         await self._settle()
         identity = await self._identities.get(exchange.values["id"])
-        return json_answer(device_to_json(identity), etag=identity.etag)
+        return await self._answer(identity)
 
     async def put(self, exchange: Exchange) -> web.StreamResponse:
         """PUT /devices/{id}: creates without If-Match, replaces with it."""
@@ -94,13 +97,17 @@ class ServiceSurface:
             identity = await self._identities.update(asked, etag, keep_authentication=kept)
         else:
             identity = await self._identities.create(asked)
-        return json_answer(device_to_json(identity), etag=identity.etag)
+        return await self._answer(identity)
 
     async def delete(self, exchange: Exchange) -> web.StreamResponse:
         """DELETE /devices/{id}"""
         etag = normal_etag(exchange.request.headers.get("If-Match", ""))
         await self._identities.delete(exchange.values["id"], etag or "*")
         return no_content()
+
+    async def _answer(self, identity: Identity) -> web.StreamResponse:
+        waiting = await self._to_device.counts([identity.device_id])
+        return json_answer(device_to_json(identity, waiting.get(identity.device_id, 0)), etag=identity.etag)
 
     async def registry_statistics(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /statistics/devices"""
@@ -119,8 +126,8 @@ class ServiceSurface:
         return json_answer({"connectedDeviceCount": (await self._identities.count()).connected})
 
 
-def device_to_json(identity: Identity) -> dict[str, Any]:
-    """The device identity of service-protocols 2.3."""
+def device_to_json(identity: Identity, waiting: int) -> dict[str, Any]:
+    """The device identity of service-protocols 2.3. waiting: cloud-to-device messages in its queue."""
     value: dict[str, Any] = {
         "deviceId": identity.device_id,
         "generationId": identity.generation_id,
@@ -131,7 +138,7 @@ def device_to_json(identity: Identity) -> dict[str, Any]:
         "connectionStateUpdatedTime": time_stamp(identity.connection_updated),
         "statusUpdatedTime": time_stamp(identity.status_updated),
         "lastActivityTime": time_stamp(identity.last_activity),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": waiting,
         "authentication": {
             "symmetricKey": {
                 "primaryKey": key_to_text(identity.primary_key),

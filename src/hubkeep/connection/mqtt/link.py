@@ -6,7 +6,8 @@ seen before, a size check, and joining the stored form; a commit acknowledges a 
 
 import asyncio
 import logging
-from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hubkeep.errors import BadRequest, Forbidden, HubError, MessageTooLarge, ServerBusy, Unauthorized, on_wire
@@ -31,7 +32,10 @@ from hubkeep.wire.mqtt.packets import CONNACK_ACCEPTED, SUBACK_FAILURE
 
 from ..admission import Ticket
 from ..event_encoding import NO_SECTIONS
-from .topics import UserName, parse_bag, parse_user_name, subscriptions, telemetry_topic, with_flags
+from .acknowledgements import Acknowledgements, Held
+from .features import Device, Features
+from .session import Session
+from .topics import UserName, parse_bag, parse_user_name, telemetry_topic, with_flags
 
 if TYPE_CHECKING:
     from .listener import MqttListener
@@ -48,19 +52,18 @@ class MqttLink(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_acks",
-        "_allowed",
         "_bag_sections",
         "_connection",
         "_durable",
+        "_features",
         "_info",
         "_leaving",
         "_listener",
         "_login",
-        "_method_prefix",
         "_paused",
         "_pending",
         "_sender",
-        "_subscriptions",
+        "_session",
         "_ticket",
         "_topic",
         "_transport",
@@ -81,10 +84,9 @@ class MqttLink(asyncio.Protocol):
         self._will: Will | None = None
         self._topic = b""
         self._bag_sections: dict[bytes, bytes] = {}
-        self._allowed: frozenset[bytes] = frozenset()
-        self._method_prefix = b""
-        self._subscriptions: dict[bytes, int] = {}
-        self._acks: deque[bytes] = deque()
+        self._session: Session | None = None
+        self._features: Features | None = None
+        self._acks = Acknowledgements()
         self._pending = 0
         self._paused = False
         self._leaving = False
@@ -121,9 +123,12 @@ class MqttLink(asyncio.Protocol):
         self._connection.state = State.CLOSED
         if self.principal is not None:
             listener.sessions.close(self.principal, self)
+        self._transport = None
+        if self._features is not None:
+            self._features.close(cut=False)
+            self._features = None
         if self._will is not None:
             self._publish_will(self._will)
-        self._transport = None
 
     def data_received(self, data: bytes) -> None:
         connection = self._connection
@@ -135,6 +140,11 @@ class MqttLink(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._unsent_since = None
+        if self._features is not None:
+            self._features.writable()
+
+    def _is_clogged(self) -> bool:
+        return self._unsent_since is not None
 
     def _pump(self) -> None:
         connection, sender = self._connection, self._sender
@@ -151,6 +161,12 @@ class MqttLink(asyncio.Protocol):
                     sections = sections_of.get(topic)
                     size = len(payload)
                     if sections is None or event.flags & 9 or size + len(topic) > limit:
+                        if topic.startswith(b"$"):
+                            if tails and sender is not None:
+                                self._append(sender, tails, acks)
+                                tails, acks = [], []
+                            self._request(event)
+                            continue
                         sections = self._sections(event)
                     tails.append(join((ingress, sections, head_of(size), payload)))
                     if event.packet_id:
@@ -209,7 +225,7 @@ class MqttLink(asyncio.Protocol):
 
     def _on_durable(self, error: HubError | None) -> None:
         """The log's call after each commit that held a chunk of ours, in the order of the chunks."""
-        acks = self._acks.popleft()
+        acks = self._acks.durable()
         self._pending -= len(acks) >> 2
         if self._transport is None:
             return
@@ -251,6 +267,9 @@ class MqttLink(asyncio.Protocol):
         self._refused(error, "mqtt")
         if self.principal is not None:
             self._listener.sessions.close(self.principal, self)
+        if self._features is not None:
+            self._features.close(cut=True)
+            self._features = None
         self._connection.state = State.CLOSED
         if self._transport is not None:
             self._transport.abort()
@@ -287,11 +306,10 @@ class MqttLink(asyncio.Protocol):
         elif isinstance(event, Subscribe):
             self._subscribe(event)
         elif isinstance(event, Unsubscribe):
-            for topic_filter in event.filters:
-                self._subscriptions.pop(topic_filter, None)
-            self._transport.write(unsuback(event.packet_id))
+            self._unsubscribe(event)
         elif isinstance(event, PubAck):
-            return  # nothing is in flight to a device yet: L-M17
+            if self._features is not None:
+                self._features.acknowledged(event.packet_id)
         else:  # Disconnect
             self._will = None
             self._connection.state = State.CLOSED
@@ -318,6 +336,9 @@ class MqttLink(asyncio.Protocol):
             return
         self._connection.accept(connect.keep_alive)
         self._will = connect.will
+        if self._session is not None:
+            for topic_filter, qos in self._session.filters.items():
+                self._device_features().subscribed(topic_filter, qos)
         self._resume()
         self._pump()
 
@@ -335,18 +356,19 @@ class MqttLink(asyncio.Protocol):
             self._check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
         if delay := listener.sessions.takeover_delay(principal):
             await asyncio.sleep(delay)
+        session = Session(listener.subscriptions, name.device_id, name.module_id)
+        present = await session.begin(clean=connect.clean_session)
+        if delay or session.forgot:
             principal = await self._authorized(name, token)  # it may have been disabled meanwhile
         if self._transport is None:
             return False
         if self._ticket is not None:
             self._ticket.authenticated()
-        self.principal = principal
+        self.principal, self._session = principal, session
         self.expires = principal.expires + listener.limits.token_grace if principal.expires else 0.0
         self._sender = listener.to_cloud.sender(principal, name.model_id)
         self._topic = telemetry_topic(name.device_id, name.module_id)
         self._bag_sections[self._topic + b"/"] = NO_SECTIONS
-        self._allowed, self._method_prefix = subscriptions(name.device_id, name.module_id)
-        self._subscriptions, present = listener.stored.resume(connect.client_id, clean=connect.clean_session)
         listener.sessions.open(principal, self, "mqtt")
         return present
 
@@ -366,24 +388,116 @@ class MqttLink(asyncio.Protocol):
             raise Unauthorized(reason="a will with QoS 2")
 
     def _subscribe(self, event: Subscribe) -> None:
-        granted = bytearray()
-        for topic_filter, qos in event.filters:
-            own = topic_filter in self._allowed or (
-                topic_filter.startswith(self._method_prefix) and topic_filter.endswith(b"/#")
-            )
-            if own and len(self._subscriptions) < self._listener.limits.subscriptions:
-                self._subscriptions[topic_filter] = min(qos, 1)
-                granted.append(min(qos, 1))
-            elif self._listener.lenient_subscriptions:
-                granted.append(SUBACK_FAILURE)
-            else:
-                raise Forbidden(
-                    reason=f"the filter {topic_filter[:128]!r} is not this identity's"
-                    if not own
-                    else f"more than {self._listener.limits.subscriptions} filters",
-                    remedy="the filters are listed in docs/reference/mqtt.md",
+        session, listener = self._session, self._listener
+        assert session is not None
+        codes, after = session.grant(
+            event.filters, listener.limits.subscriptions, lenient=listener.lenient_subscriptions
+        )
+
+        def subscribed(features: Features) -> None:
+            for (topic_filter, _), qos in zip(event.filters, codes, strict=True):
+                if qos != SUBACK_FAILURE:
+                    features.subscribed(topic_filter, qos)
+
+        self._change_session(after, suback(event.packet_id, codes), subscribed)
+
+    def _unsubscribe(self, event: Unsubscribe) -> None:
+        assert self._session is not None
+        gone = [each for each in event.filters if each in self._session.filters]
+
+        def unsubscribed(features: Features) -> None:
+            for topic_filter in gone:
+                features.unsubscribed(topic_filter)
+
+        after = {each: qos for each, qos in self._session.filters.items() if each not in gone}
+        self._change_session(after, unsuback(event.packet_id), unsubscribed)
+
+    def _change_session(self, after: dict[bytes, int], answer: bytes, then: Callable[[Features], None]) -> None:
+        """Answer once the change is in force; what stands behind it on the wire waits."""
+        assert self._session is not None
+        if self._session.must_store(after):
+            self._connection.hold()
+            self._login = asyncio.get_running_loop().create_task(self._store_session(after, answer, then))
+            return
+        self._session.change(after)
+        self._transport.write(answer)
+        then(self._device_features())
+
+    async def _store_session(self, after: dict[bytes, int], answer: bytes, then: Callable[[Features], None]) -> None:
+        assert self._session is not None
+        try:
+            await self._session.store(after)
+        except HubError as error:
+            self._refused(error, "mqtt/subscribe")
+            self.close()
+            return
+        except Exception:
+            log.exception("a subscription could not be stored")
+            self.close()
+            return
+        finally:
+            self._login = None
+        if self._transport is None or self._connection.state is State.CLOSED:
+            return
+        self._session.change(after)
+        self._transport.write(answer)
+        then(self._device_features())
+        self._connection.go_on()
+        self._resume()
+        self._pump()
+
+    def _device_features(self) -> Features:
+        if self._features is None:
+            assert self.principal is not None
+            assert self._session is not None
+            self._features = Features(
+                Device(
+                    self._listener,
+                    self.principal,
+                    self._info,
+                    self._session.filters,
+                    self._send,
+                    self._end,
+                    self._is_clogged,
                 )
-        self._transport.write(suback(event.packet_id, bytes(granted)))
+            )
+        return self._features
+
+    def _request(self, event: Publish) -> None:
+        """A publish that is no telemetry: its feature answers it in its own time, the PUBACK keeps its place."""
+        if len(event.topic) > TOPIC_LENGTH.value:
+            raise BadRequest(reason="the topic is too long")
+        if not event.packet_id:
+            self._device_features().publish(event, _nothing)
+            return
+        held = self._acks.hold(b"\x40\x02" + event.packet_id)
+        self._pending += 1
+        self._device_features().publish(event, partial(self._carried_out, held))
+        if self._pending >= self._listener.limits.uncommitted_publishes:
+            self._pause()
+
+    def _carried_out(self, held: Held) -> None:
+        acks = self._acks.release(held)
+        self._pending -= len(acks) >> 2
+        self._send(acks)
+        if self._leaving:
+            self._leave()
+        elif self._paused and self._pending < self._listener.limits.uncommitted_publishes:
+            self._resume()
+
+    def _send(self, data: bytes) -> None:
+        """To the device; a link that does not take what it is sent goes, with nothing held for it (L-L13)."""
+        if self._transport is None or not data:
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > self._listener.limits.outgoing_bytes:
+            self._refused(ServerBusy(reason="the client does not read what it is sent").by("L-L13"), "mqtt")
+            self._transport.abort()
+
+    def _end(self, error: HubError) -> None:
+        """A feature's request that the link does not survive; the refusal is recorded already."""
+        log.debug("%s is closed: %s", self._name, error.reason)
+        self.close()
 
     def _sections(self, event: Publish) -> bytes:
         """The slow path of a publish: its topic is checked, its bag parsed, its exact size counted."""
@@ -421,6 +535,10 @@ class MqttLink(asyncio.Protocol):
             self._listener.to_cloud.accept(sender, [message], _nobody_waits)
         except HubError as error:
             self._refused(error, "mqtt/will")
+
+
+def _nothing() -> None:
+    """QoS 0 asks for no acknowledgement."""
 
 
 def _nobody_waits(_error: HubError | None) -> None:

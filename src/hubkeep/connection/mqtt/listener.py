@@ -5,15 +5,15 @@ import struct
 
 from hubkeep.limits import CONNECT_WITHIN, PUBLISH_ALLOWANCE, Limits
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
-from hubkeep.ports import Clock, EventEncoding, FlowControlledLog, RecordRefusal
+from hubkeep.ports import Clock, EventEncoding, FlowControlledLog, RecordRefusal, SubscriptionStore
 from hubkeep.wire.amqp.messages import data_section_head
 from hubkeep.wire.mqtt import MqttBounds
 
 from ..admission import Admission
 from ..authentication import Authentication
+from ..deliveries import Deliveries
 from ..sessions import Sessions
 from .link import MqttLink
-from .session import StoredSessions
 
 _INT64 = struct.Struct(">q")
 
@@ -28,6 +28,8 @@ class MqttListener:
         to_cloud: DeviceToCloud,
         log: FlowControlledLog,
         encoding: EventEncoding,
+        deliveries: Deliveries,
+        subscriptions: SubscriptionStore,
         sessions: Sessions,
         admission: Admission,
         refuse: RecordRefusal,
@@ -38,9 +40,10 @@ class MqttListener:
         self.authentication, self.to_cloud, self.log, self.encoding = authentication, to_cloud, log, encoding
         self.sessions, self.admission, self.refuse, self.clock, self.limits = sessions, admission, refuse, clock, limits
         self.lenient_subscriptions = lenient_subscriptions
-        self.stored = StoredSessions()
+        self.deliveries, self.subscriptions = deliveries, subscriptions
         self.links: set[MqttLink] = set()
         self.accepted = 0
+        self.stray_acknowledgements = 0  # PUBACKs for what was not in flight (L-M17)
         self.data_section_head = data_section_head
         # below this, topic and payload together cannot pass the limit, whatever the topic holds
         self.small_enough = limits.device_to_cloud_size

@@ -31,6 +31,9 @@ _SYSTEM = {
     "$.diagctx": "diagnostic_context",
 }
 
+_METHODS = b"$iothub/methods/POST/"
+_COMMON_FILTERS = frozenset({_METHODS + b"#", b"$iothub/twin/res/#", b"$iothub/twin/PATCH/properties/desired/#"})
+
 
 class UserName(NamedTuple):
     """What a CONNECT says of itself. Nothing here is proven."""
@@ -75,18 +78,31 @@ def telemetry_topic(device_id: str, module_id: str) -> bytes:
     return f"devices/{path}/messages/events".encode()
 
 
-def subscriptions(device_id: str, module_id: str) -> tuple[frozenset[bytes], bytes]:
-    """The filters of device-protocols 3.6 that this identity may subscribe, and the prefix of narrower method filters.
+def may_subscribe(topic_filter: bytes, device_id: str, module_id: str) -> bool:
+    """Whether a filter is one of device-protocols 3.6 for this identity, or a narrower one for methods.
 
     Compared literally: ``#`` and ``+`` may occur in ids.
     """
-    filters = {"$iothub/methods/POST/#", "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"}
-    if module_id:
-        base = f"devices/{device_id}/modules/{module_id}"
-        filters |= {f"{base}/messages/devicebound/#", f"{base}/inputs/#", f"{base}/#"}
-    else:
-        filters.add(f"devices/{device_id}/messages/devicebound/#")
-    return frozenset(each.encode() for each in filters), b"$iothub/methods/POST/"
+    if topic_filter in _COMMON_FILTERS:
+        return True
+    if topic_filter.startswith(_METHODS) and topic_filter.endswith(b"/#"):
+        return True
+    if not module_id:
+        return topic_filter == f"devices/{device_id}/messages/devicebound/#".encode()
+    base = f"devices/{device_id}/modules/{module_id}"
+    return topic_filter in {
+        each.encode() for each in (f"{base}/messages/devicebound/#", f"{base}/inputs/#", f"{base}/#")
+    }
+
+
+def request_topic(topic: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """A ``$iothub`` topic without its closing slash, and what follows its question mark, undecoded."""
+    path, _, query = topic.partition(b"?")
+    parameters: dict[bytes, bytes] = {}
+    for item in query.split(b"&") if query else ():
+        name, _, value = item.partition(b"=")
+        parameters.setdefault(name, value)
+    return path.removesuffix(b"/"), parameters
 
 
 def parse_bag(rest: bytes) -> tuple[SystemProperties, dict[str, str | None]]:

@@ -13,6 +13,7 @@ class State(enum.Enum):
     FRESH = enum.auto()  # nothing but CONNECT may come
     ASKING = enum.auto()  # CONNECT was handed out; what follows stays unread until it is answered
     OPEN = enum.auto()
+    HELD = enum.auto()  # the caller settles a packet; what stands behind it stays unread
     CLOSED = enum.auto()
 
 
@@ -105,6 +106,15 @@ class HubConnection(Inbox):
         self._patience = min(1.5 * keep_alive, cap) if keep_alive else cap
         self._since = self._now
         self.state = State.OPEN
+
+    def hold(self) -> None:
+        """Hand out nothing more until ``go_on``."""
+        if self.state is State.OPEN:
+            self.state = State.HELD
+
+    def go_on(self) -> None:
+        if self.state is State.HELD:
+            self.state = State.OPEN
 
     def refuse(self) -> None:
         """The CONNECT was refused: nothing behind it will be read."""

@@ -1,0 +1,117 @@
+"""What a device does over MQTT besides telemetry, and the one table from topic or filter to what handles it.
+
+A feature is made when its link first uses it; a link that only sends telemetry has none.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+
+from hubkeep.errors import Forbidden, HubError
+from hubkeep.model import LinkInfo, Principal
+from hubkeep.wire.mqtt import Publish
+
+from .devicebound import DeviceBound
+
+if TYPE_CHECKING:
+    from .listener import MqttListener
+
+
+class Device:
+    """What a feature needs of its link. subscriptions: the filters in force, each with its granted QoS."""
+
+    __slots__ = ("end", "is_clogged", "link", "listener", "principal", "send", "subscriptions")
+
+    def __init__(
+        self,
+        listener: "MqttListener",
+        principal: Principal,
+        link: LinkInfo,
+        subscriptions: Mapping[bytes, int],
+        send: Callable[[bytes], None],
+        end: Callable[[HubError], None],
+        is_clogged: Callable[[], bool],
+    ) -> None:
+        """send: writes a packet, unless the link is gone. end: closes the link for a refusal.
+
+        is_clogged: the device takes its bytes slowly: what can wait, waits for ``writable``.
+        """
+        self.listener, self.principal, self.link, self.subscriptions = listener, principal, link, subscriptions
+        self.send, self.end, self.is_clogged = send, end, is_clogged
+
+
+class Feature(Protocol):
+    """One row of ``FEATURES``, on one link."""
+
+    def __init__(self, device: Device) -> None: ...
+
+    def publish(self, event: Publish, acknowledge: Callable[[], None]) -> None:
+        """The device published to a topic of this feature; ``acknowledge`` is called once that is carried out.
+
+        Raises Forbidden, BadRequest: the link ends.
+        """
+
+    def subscribed(self, topic_filter: bytes, qos: int) -> None:
+        """After the SUBACK, and after the CONNACK of a session that goes on. May come again for the same filter."""
+
+    def unsubscribed(self, topic_filter: bytes) -> None: ...
+
+    def acknowledged(self, packet_id: int) -> None:
+        """A PUBACK came; it may be another feature's."""
+
+    def writable(self) -> None:
+        """The device has taken what waited for it."""
+
+    def close(self, *, cut: bool) -> None:
+        """The link is gone. cut: its identity may do nothing more; else what the device sent is still carried out."""
+
+
+# The prefix of a topic or filter, and what handles it. Which filters an identity may subscribe: topics.may_subscribe.
+FEATURES: Final[tuple[tuple[bytes, type[Feature]], ...]] = ((b"devices/", DeviceBound),)
+
+
+class Features:
+    """The features of one link."""
+
+    __slots__ = ("_device", "_made")
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._made: dict[type[Feature], Feature] = {}
+
+    def publish(self, event: Publish, acknowledge: Callable[[], None]) -> None:
+        """Hand a publish to its feature. Raises Forbidden when no feature has this topic: the link ends."""
+        feature = self._of(event.topic)
+        if feature is None:
+            raise Forbidden(
+                reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
+                remedy="the topics are listed in docs/reference/mqtt.md",
+            ).by("L-M14")
+        feature.publish(event, acknowledge)
+
+    def subscribed(self, topic_filter: bytes, qos: int) -> None:
+        if (feature := self._of(topic_filter)) is not None:
+            feature.subscribed(topic_filter, qos)
+
+    def unsubscribed(self, topic_filter: bytes) -> None:
+        if (feature := self._of(topic_filter)) is not None:
+            feature.unsubscribed(topic_filter)
+
+    def acknowledged(self, packet_id: int) -> None:
+        for feature in self._made.values():
+            feature.acknowledged(packet_id)
+
+    def writable(self) -> None:
+        for feature in self._made.values():
+            feature.writable()
+
+    def close(self, *, cut: bool) -> None:
+        for feature in self._made.values():
+            feature.close(cut=cut)
+
+    def _of(self, topic: bytes) -> Feature | None:
+        for prefix, kind in FEATURES:
+            if topic.startswith(prefix):
+                if kind not in self._made:
+                    self._made[kind] = kind(self._device)
+                return self._made[kind]
+        return None

@@ -1,0 +1,83 @@
+"""Who holds which queued message. Locks belong to the running hub: its end gives every message back."""
+
+import heapq
+import secrets
+from typing import NamedTuple
+
+from hubkeep.errors import LockLost
+from hubkeep.model import QueueName
+
+
+class Lock(NamedTuple):
+    """until: monotonic seconds."""
+
+    token: str
+    queue: QueueName
+    sequence: int
+    until: float
+
+
+class Locks:
+    """Locks by token. A lock that lapsed holds nothing, even before ``lapsed`` has taken it away (L-K3)."""
+
+    def __init__(self, newest: int = 0) -> None:
+        """newest: the highest sequence when the hub started; who had those before it nobody knows."""
+        self._newest = newest
+        self._by_token: dict[str, Lock] = {}
+        self._by_sequence: dict[int, Lock] = {}
+        self._ends: list[tuple[float, str]] = []
+        self._handed_out: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_sequence)
+
+    def take(self, queue: QueueName, sequence: int, until: float) -> Lock:
+        """Lock a message; whoever held it has lost it."""
+        if (older := self._by_sequence.get(sequence)) is not None:
+            self._by_token.pop(older.token, None)
+        lock = Lock(secrets.token_hex(16), queue, sequence, until)
+        self._by_token[lock.token] = self._by_sequence[sequence] = lock
+        heapq.heappush(self._ends, (until, lock.token))
+        self._handed_out.add(sequence)
+        return lock
+
+    def get(self, token: str, now: float) -> Lock:
+        """Raises LockLost for a token that holds nothing."""
+        lock = self._by_token.get(token)
+        if lock is None or lock.until <= now:
+            raise LockLost(
+                reason="the lock lapsed, or its message was settled, purged or taken back",
+                remedy="receive the message again and settle it in time",
+            )
+        return lock
+
+    def holds(self, sequence: int, now: float) -> bool:
+        """Whether somebody holds the message."""
+        lock = self._by_sequence.get(sequence)
+        return lock is not None and lock.until > now
+
+    def handed_out(self, sequence: int) -> bool:
+        """Whether somebody may have had the message before."""
+        return sequence <= self._newest or sequence in self._handed_out
+
+    def drop(self, token: str) -> None:
+        """The message is free, or gone."""
+        lock = self._by_token.pop(token, None)
+        if lock is not None and self._by_sequence.get(lock.sequence) is lock:
+            del self._by_sequence[lock.sequence]
+
+    def forget(self, sequence: int) -> None:
+        """The message is gone for good."""
+        if (lock := self._by_sequence.get(sequence)) is not None:
+            self.drop(lock.token)
+        self._handed_out.discard(sequence)
+
+    def lapsed(self, now: float) -> list[QueueName]:
+        """Take away what lapsed until ``now``; whose queues they are."""
+        queues: dict[QueueName, None] = {}
+        while self._ends and self._ends[0][0] <= now:
+            _, token = heapq.heappop(self._ends)
+            if (lock := self._by_token.get(token)) is not None:
+                queues[lock.queue] = None
+                self.drop(token)
+        return list(queues)

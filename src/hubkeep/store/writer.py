@@ -1,0 +1,78 @@
+"""The one writing connection of the registry, for all stores that share its file."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from hubkeep.errors import StoreUnavailable
+
+_T = TypeVar("_T")
+Row = dict[str, Any]
+Work = Callable[[AsyncConnection], Awaitable[_T]]
+
+_WAITING_WRITES: Final = 1000
+
+
+class Writer:
+    """Transactions on the one writing connection, one after another.
+
+    Each runs to its end, even if its caller is gone: a cancelled statement would cost the connection.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._turn = asyncio.Lock()
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self.failures = 0  # in a row
+
+    async def __call__(self, work: Work[_T]) -> _T:
+        """Run ``work`` in a transaction. Raises StoreUnavailable: then nothing was written."""
+        if len(self._under_way) >= _WAITING_WRITES:
+            raise StoreUnavailable(reason=f"{_WAITING_WRITES} writes to the registry wait already")
+        task = asyncio.ensure_future(self._transaction(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _transaction(self, work: Work[_T]) -> _T:
+        async with self._turn:
+            try:
+                async with self._engine.begin() as connection:
+                    result = await work(connection)
+            except DBAPIError as error:
+                self.failures += 1
+                # after a failed sync the file is opened anew, never tried again as it is (L-S3)
+                await self._engine.dispose()
+                raise unavailable(error, "written") from None
+            self.failures = 0
+            return result
+
+    def _ended(self, task: "asyncio.Future[Any]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone
+
+
+def unavailable(error: DBAPIError | sqlite3.Error, what: str) -> StoreUnavailable:
+    """What the caller is told when the registry cannot be ``what`` (written, read)."""
+    # only the driver's words: SQLAlchemy's text holds the statement with its values
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return StoreUnavailable(reason=f"the registry cannot be {what}: {cause}", remedy="check the disk")
+
+
+async def read(reading: AsyncEngine, query: Any) -> list[Row]:
+    """The rows of a query. Raises StoreUnavailable."""
+    try:
+        async with reading.connect() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+    except DBAPIError as error:
+        raise unavailable(error, "read") from None
