@@ -20,14 +20,17 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies, published_key
 from hubkeep.cloud.secrets import KeyFileError, open_seal, write_secret
 from hubkeep.connection.admission import Admission
+from hubkeep.connection.amqp.link import AmqpLink
 from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.amqp.readers import Readers
 from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.deliveries import Deliveries
 from hubkeep.connection.event_encoding import AmqpEventEncoding, described
+from hubkeep.connection.https.connection import HttpsConnection
 from hubkeep.connection.https.health import HealthPages
 from hubkeep.connection.https.listener import HttpsListener
+from hubkeep.connection.mqtt.link import MqttLink
 from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
@@ -50,6 +53,7 @@ log = logging.getLogger(__name__)
 
 FIRST_DEVICE: Final = "first-device"
 _DESCRIPTION: Final = "hubkeep.json"
+_FAREWELL: Final = 0.5  # seconds for peers to close their side when the hub stops
 _GOES_ON_WITHOUT: Final = "dev"  # the mode that goes on without a port that may not be bound
 
 
@@ -245,6 +249,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             clock=clock,
             limits=limits,
         )
+        up.push_async_callback(_see_off, lambda: (*mqtt.links, *amqp.links, *https.connections))
         await up.enter_async_context(https.serving())
         metrics = HubMetrics(lambda: _samples(event_log, admission, sessions, refusals, mqtt, amqp, https))
         pages = HealthPages(registry_of(metrics), lambda: _unhealthy(event_log))
@@ -302,6 +307,17 @@ def _start_failures() -> Iterator[None]:
         raise StartFailure(str(error), "start it with the newer version") from None
     except KeyFileError as error:
         raise StartFailure(str(error)) from None
+
+
+async def _see_off(connections: Callable[[], Sequence[MqttLink | AmqpLink | HttpsConnection]]) -> None:
+    """They were closed: peers that do not end TLS in time, as idle HTTP clients, are cut off."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _FAREWELL
+    while connections() and loop.time() < deadline:  # noqa: ASYNC110  # once in a hub's life; no event per connection
+        await asyncio.sleep(0.01)
+    for connection in connections():
+        connection.abort()
+    await asyncio.sleep(0)  # transports close their sockets in the loop's next turn
 
 
 async def _scrub(event_log: SqliteEventLog) -> None:

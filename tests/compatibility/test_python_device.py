@@ -1,6 +1,7 @@
 """azure-iot-device (Python), paho-mqtt and mosquitto_pub: devices over MQTT."""
 
 import datetime as dt
+import gc
 import shutil
 import ssl
 import subprocess
@@ -8,6 +9,8 @@ import threading
 import time
 import uuid
 from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient, Message
@@ -15,6 +18,16 @@ from azure.iot.device import IoTHubDeviceClient, Message
 from conversations.mqtt_peer import eventually
 from hubkeep.testing import HubInThread
 from hubkeep.wire import sas
+
+
+@pytest.fixture
+def reconnecting() -> Iterator[None]:
+    """For tests whose client connects anew: the SDK then drops paho's client with its wake-up sockets unclosed."""
+    yield
+    gc.collect()
+
+
+unclosed_by_the_sdk = pytest.mark.filterwarnings(r"ignore:unclosed <socket.* proto=0:ResourceWarning")
 
 
 def parts_of(connection_string: str) -> dict[str, str]:
@@ -73,6 +86,8 @@ def test_the_three_ways_to_be_a_device(shared_hub: HubInThread, device_id: str) 
     assert [event["body"] for event in shared_hub.wait_for_events(3, device=device_id)] == ["0", "1", "2"]
 
 
+@unclosed_by_the_sdk
+@pytest.mark.usefixtures("reconnecting")
 def test_the_token_is_renewed_while_connected(shared_hub: HubInThread, device_id: str) -> None:
     client = IoTHubDeviceClient.create_from_connection_string(shared_hub.create_device(device_id), sastoken_ttl=125)
     states: list[bool] = []
@@ -101,11 +116,11 @@ def test_a_second_connection_takes_over(shared_hub: HubInThread, device_id: str)
     assert [event["body"] for event in shared_hub.wait_for_events(1, device=device_id)] == ["mine"]
 
 
+@unclosed_by_the_sdk
+@pytest.mark.usefixtures("reconnecting")
 @pytest.mark.spec("D-PY6", "D-PY2", "L-R7")
-def test_a_device_comes_back_after_the_hub_did(tmp_path: object) -> None:
-    from pathlib import Path
-
-    data = Path(str(tmp_path)) / "data"
+def test_a_device_comes_back_after_the_hub_did(tmp_path: Path) -> None:
+    data = tmp_path / "data"
     with HubInThread(data) as hub, hub.trusted():
         address = hub.address
         client = IoTHubDeviceClient.create_from_connection_string(

@@ -13,13 +13,15 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from hubkeep.server import Hub, running
 from hubkeep.settings import Settings, load
 from hubkeep.wire import sas
+
+from .trust import trusted
 
 _T = TypeVar("_T")
 _START_WITHIN: Final = 30.0
@@ -138,22 +140,9 @@ class HubInThread:
                     return events
         raise TimeoutError(f"{len(events)} of {count} events within {within} s")
 
-    @contextlib.contextmanager
-    def trusted(self) -> Iterator[None]:
-        """Clients of this process, and programs that it starts, trust the hub."""
-        bundle = str(self.trust_bundle)
-        names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
-        before = {name: os.environ.get(name) for name in names}
-        os.environ.update(dict.fromkeys(names, bundle))
-        with _certifi_says(bundle):
-            try:
-                yield
-            finally:
-                for name, value in before.items():
-                    if value is None:
-                        os.environ.pop(name, None)
-                    else:
-                        os.environ[name] = value
+    def trusted(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which clients of this process, and programs that it starts, trust the hub."""
+        return trusted(self.trust_bundle)
 
     def ask(self, question: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine on the hub's loop."""
@@ -215,22 +204,6 @@ def _is_free(address: str, port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-@contextlib.contextmanager
-def _certifi_says(bundle: str) -> Iterator[None]:
-    """Some clients read no variable and no system store, only certifi's file."""
-    try:
-        import certifi  # noqa: PLC0415  # only if the clients of this process have it
-    except ImportError:
-        yield
-        return
-    before: Callable[[], str] = certifi.where
-    certifi.where = certifi.core.where = lambda: bundle
-    try:
-        yield
-    finally:
-        certifi.where = certifi.core.where = before
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -211,6 +211,11 @@ class AmqpLink(asyncio.Protocol):
         self.flush()
         self._close()
 
+    def abort(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def check(self, monotonic: float) -> None:
         """The listener's call each second: heartbeats, silence, authorisation that is due or has lapsed."""
         if self._transport is None:

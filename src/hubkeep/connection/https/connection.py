@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
@@ -33,7 +33,7 @@ class HttpsConnection(web.RequestHandler):
     The watch counts only while the connection waits for a request (``_waiter``): a body is counted by who reads it.
     """
 
-    __slots__ = ("_head", "_head_bytes", "_head_timer", "_listener", "link", "ticket", "tunnel", "when_lost")
+    __slots__ = ("_head", "_head_bytes", "_head_timer", "_listener", "_socket", "link", "ticket", "tunnel", "when_lost")
 
     def __init__(self, listener: "HttpsListener", server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -53,6 +53,7 @@ class HttpsConnection(web.RequestHandler):
         self._head = b""  # enough of an unfinished head to find its end and to see its request line
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._socket: asyncio.WriteTransport | None = None  # aiohttp forgets its own before it is closed
         self.link = LinkInfo("https")
         self.ticket: Ticket | None = None
         self.tunnel: Tunnel | None = None
@@ -63,16 +64,17 @@ class HttpsConnection(web.RequestHandler):
         tls = transport.get_extra_info("ssl_object")
         self.link = LinkInfo("https", f"{peer[0]}:{peer[1]}", (tls.version() or "") if tls is not None else "")
         self.ticket = self._listener.admission.admit(peer[0])
+        self._socket = cast(asyncio.WriteTransport, transport)  # the fast transports have no common class with it
         super().connection_made(transport)
         self._listener.connection_made(self)
         if self.ticket is None:
-            assert isinstance(transport, asyncio.WriteTransport)
-            transport.abort()
+            self.abort()
             return
         self._watch()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._unwatch()
+        self._socket = None
         if self.ticket is not None:
             self.ticket.gone()
         super().connection_lost(exc)
@@ -99,6 +101,11 @@ class HttpsConnection(web.RequestHandler):
         super().resume_writing()
         if self.tunnel is not None:
             self.tunnel.link.resume_writing()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        if self._socket is not None:
+            self._socket.abort()
 
     def begin(self) -> None:
         """A request is being handled: its head is complete."""

@@ -262,6 +262,11 @@ class MqttLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """End the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def cut(self, error: HubError) -> None:
         """Sessions: a newer link took over, or the identity may no longer be here."""
         self._refused(error, "mqtt")
