@@ -23,7 +23,8 @@ class KeptLog(Protocol):
 
     refuse_writes: HubError | None
 
-    async def retain(self, *, newer_than: int, at_most: int) -> int: ...
+    async def retain(self, *, newer_than: int, at_most: int) -> bool:
+        """Forget some of what is too old or too much. False: more is due."""
 
     async def scrub(self) -> int: ...
 
@@ -55,25 +56,34 @@ class ActivityJob:
 class RetentionJob:
     """Old events go. A wall clock that jumps by over an hour has to say so twice, ten minutes apart (L-K1)."""
 
-    def __init__(self, event_log: KeptLog, clock: Clock, *, hours: float, at_most: int) -> None:
+    def __init__(
+        self, event_log: KeptLog, clock: Clock, *, hours: float, at_most: int, last_enqueued: float = 0.0
+    ) -> None:
+        """last_enqueued: Unix seconds of the newest event. A clock far from it at the start is doubted as well."""
         self._log, self._clock, self._hours, self._at_most = event_log, clock, hours, at_most
-        self._wall, self._monotonic = clock.now(), clock.monotonic()
-        self._doubted_since: float | None = None
+        self._wall, self._monotonic = last_enqueued or clock.now(), clock.monotonic()
+        self._doubt: tuple[float, float] | None = None  # since (monotonic), how far the clock was off
 
     async def run(self) -> None:
-        wall, monotonic = self._clock.now(), self._clock.monotonic()
-        expected = self._wall + monotonic - self._monotonic
-        if abs(wall - expected) > _JUMP_SECONDS:
-            if self._doubted_since is None:
-                self._doubted_since = monotonic
-                log.warning(
-                    "the wall clock jumped by %.0f s: nothing is deleted until it is confirmed", wall - expected
-                )
-            if monotonic - self._doubted_since < _CONFIRM_SECONDS:
-                return
-        self._doubted_since = None
+        wall = self._clock.now()
+        if not self._is_believed(wall):
+            return
+        newer_than = int((wall - self._hours * 3600) * 1000)
+        while not await self._log.retain(newer_than=newer_than, at_most=self._at_most):
+            pass  # one transaction after another, with commits of the log between them
+
+    def _is_believed(self, wall: float) -> bool:
+        monotonic = self._clock.monotonic()
+        off = wall - (self._wall + monotonic - self._monotonic)
+        if abs(off) > _JUMP_SECONDS:
+            if self._doubt is None or abs(off - self._doubt[1]) > _JUMP_SECONDS:
+                self._doubt = (monotonic, off)
+                log.warning("the wall clock is %.0f s from where it should be: nothing is deleted for now", off)
+            if monotonic - self._doubt[0] < _CONFIRM_SECONDS:
+                return False
+        self._doubt = None
         self._wall, self._monotonic = wall, monotonic
-        await self._log.retain(newer_than=int((wall - self._hours * 3600) * 1000), at_most=self._at_most)
+        return True
 
 
 class DiskJob:

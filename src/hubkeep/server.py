@@ -47,7 +47,8 @@ from hubkeep.model import Identity, Refusal
 from hubkeep.ports import Clock
 from hubkeep.settings import Settings, SettingsError
 from hubkeep.store.event_log import SqliteEventLog
-from hubkeep.store.registry import DataDirectoryInUse, SchemaTooNew, locked, open_registry
+from hubkeep.store.registry import Registry, locked, open_registry
+from hubkeep.store.start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,10 @@ class StartFailure(Exception):
 
 class CannotListen(StartFailure):
     """A port that cannot be bound."""
+
+
+class NotServable(StartFailure):
+    """The data directory may not be used here and now: permissions, another process, a newer schema (L-S7)."""
 
 
 class WrongDirectory(StartFailure):
@@ -162,7 +167,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         with _start_failures():
             up.enter_context(locked(directory))
             seal = open_seal(directory / "keys" / "sealing.key", create=description is None)
-            registry = await up.enter_async_context(open_registry(directory / "registry.db", seal))
+            registry = await up.enter_async_context(
+                open_registry(directory / "registry.db", seal, is_expected=description is not None)
+            )
         published = settings.mode == "dev" and settings.on_loopback
         policies = Policies(registry.policies)
         await policies.load(published=published)
@@ -173,7 +180,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             cache_bytes=limits.event_cache,
             uncommitted_limit=limits.uncommitted_bytes,
         )
-        await event_log.open()
+        with _start_failures():
+            await event_log.open(is_expected=description is not None)
         up.push_async_callback(event_log.close)
 
         refusals = Refusals(registry.refusals, clock, limits.refusals_kept)
@@ -244,7 +252,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             mqtt=mqtt.protocol,
             amqp=amqp.protocol,
             trust_bundle=certificates.trust_bundle,
-            status=lambda: _status(hub, event_log, sessions),
+            status=lambda: _status(hub, event_log, registry, sessions),
             settle=activity.run,
             clock=clock,
             limits=limits,
@@ -252,7 +260,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.push_async_callback(_see_off, lambda: (*mqtt.links, *amqp.links, *https.connections))
         await up.enter_async_context(https.serving())
         metrics = HubMetrics(lambda: _samples(event_log, admission, sessions, refusals, mqtt, amqp, https))
-        pages = HealthPages(registry_of(metrics), lambda: _unhealthy(event_log))
+        pages = HealthPages(registry_of(metrics), lambda: _unhealthy(event_log, registry))
         health = await up.enter_async_context(pages.serving())
 
         jobs = await up.enter_async_context(asyncio.TaskGroup())
@@ -260,7 +268,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         disk = DiskJob(directory, event_log, limits)
         await disk.run()
         retention = RetentionJob(
-            event_log, clock, hours=settings.events.retention_hours, at_most=settings.events.retention_bytes
+            event_log,
+            clock,
+            hours=settings.events.retention_hours,
+            at_most=settings.events.retention_bytes,
+            last_enqueued=max(event_log.state(each).last_enqueued for each in range(event_log.partitions)) / 1000,
         )
 
         async def deadlines() -> None:
@@ -302,11 +314,13 @@ def _start_failures() -> Iterator[None]:
     try:
         yield
     except DataDirectoryInUse as error:
-        raise StartFailure(str(error), "stop that hub, or name another directory with --data") from None
+        raise NotServable(str(error), "stop that hub, or name another directory with --data") from None
     except SchemaTooNew as error:
-        raise StartFailure(str(error), "start it with the newer version") from None
-    except KeyFileError as error:
-        raise StartFailure(str(error)) from None
+        raise NotServable(str(error), "start it with the newer version") from None
+    except (KeyFileError, NotPermitted) as error:
+        raise NotServable(str(error)) from None
+    except PermissionError as error:
+        raise NotServable(f"{error.filename}: {error.strerror}", "check its owner and mode") from None
 
 
 async def _see_off(connections: Callable[[], Sequence[MqttLink | AmqpLink | HttpsConnection]]) -> None:
@@ -364,7 +378,8 @@ async def _describe(hub: Hub, *, published: bool, identities: Identities) -> Non
     if not path.exists():
         if settings.mode == "dev":
             await _make_first_device(identities, published=published)
-        path.write_text(json.dumps({"mode": settings.mode, "version": __version__, "published": published}) + "\n")
+        description = {"mode": settings.mode, "version": __version__, "published": published}
+        write_secret(path, msgspec.json.encode(description))  # whole or not at all: without it the directory is new
     if settings.mode == "dev":
         with contextlib.suppress(DeviceNotFound):
             hub.first_device_key = key_to_text((await identities.get(FIRST_DEVICE)).primary_key) or ""
@@ -480,11 +495,13 @@ def _most_connections() -> int:
 # -- health -----------------------------------------------------------------------------------------------------------
 
 
-def _unhealthy(event_log: SqliteEventLog) -> list[str]:
+def _unhealthy(event_log: SqliteEventLog, registry: Registry) -> list[str]:
     """Why the hub is not healthy; empty when it is."""
     reasons = [damage.reason for damage in event_log.damaged.values()]
     if event_log.refuse_writes is not None:
         reasons.append(event_log.refuse_writes.reason)
+    if registry.failing:
+        reasons.append("the registry cannot be written: its last two writes failed")
     return reasons
 
 
@@ -525,7 +542,7 @@ def _samples(
         yield Sample("hubkeep_partition_last_sequence", state.last_sequence, str(partition))
 
 
-def _status(hub: Hub, event_log: SqliteEventLog, sessions: Sessions) -> dict[str, Any]:
+def _status(hub: Hub, event_log: SqliteEventLog, registry: Registry, sessions: Sessions) -> dict[str, Any]:
     return {
         "version": __version__,
         "mode": hub.settings.mode,
@@ -535,6 +552,6 @@ def _status(hub: Hub, event_log: SqliteEventLog, sessions: Sessions) -> dict[str
         "events_name": hub.settings.events.name,
         "connected": sessions.connected,
         "partitions": [event_log.state(each)._asdict() for each in range(event_log.partitions)],
-        "unhealthy": _unhealthy(event_log),
+        "unhealthy": _unhealthy(event_log, registry),
         "machine": socket.gethostname(),
     }

@@ -27,6 +27,7 @@ from hubkeep.model import Identity, Permission, Policy, Refusal
 from hubkeep.ports import Activity, IdentityCount, Seal
 
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
+from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL
 from .writer import Row, Writer, read, unavailable
 
@@ -39,18 +40,18 @@ _UNSEAL_AT_ONCE: Final = 100  # identities of a list between two turns of the lo
 _migrating = threading.Lock()  # Alembic's context belongs to the process
 
 
-class DataDirectoryInUse(Exception):
-    """Another process serves this data directory."""
-
-
-class SchemaTooNew(Exception):
-    """The registry was written by a newer version of Hubkeep."""
-
-
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the data directory alone; the kernel lets go of it when the process ends. Raises DataDirectoryInUse."""
-    with (directory / "hubkeep.lock").open("ab") as lock:
+    """Hold the data directory alone; the kernel lets go of it when the process ends.
+
+    Raises DataDirectoryInUse, NotPermitted.
+    """
+    path = directory / "hubkeep.lock"
+    try:
+        lock = path.open("ab")
+    except PermissionError:
+        raise NotPermitted(f"{path} may not be written: check the owner and mode of {directory}") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -76,12 +77,14 @@ class Registry:
 
 
 @contextlib.asynccontextmanager
-async def open_registry(path: Path, seal: Seal) -> AsyncIterator[Registry]:
-    """Open the file, made or migrated first if need be.
+async def open_registry(path: Path, seal: Seal, *, is_expected: bool = False) -> AsyncIterator[Registry]:
+    """Open the file, made or migrated first if need be. is_expected: it was made before and must be there.
 
-    Raises SchemaTooNew, DataDirectoryInUse, StoreUnavailable (with the reason: damaged, no permission, disk full).
+    Raises SchemaTooNew, DataDirectoryInUse, NotPermitted, StoreUnavailable (with the reason: damaged, disk full).
     """
     path = path.absolute()  # noqa: ASYNC240  # asks the kernel for the working directory alone
+    if is_expected and not path.exists():  # at the start nobody waits for the loop
+        raise StoreUnavailable(reason=f"{path} is gone, and with it all identities", remedy="restore it from a backup")
     read_only = f"{path.as_uri()}?mode=ro"
     writing = create_async_engine(_url("sqlite+aiosqlite", str(path)), pool_size=1, max_overflow=0)
     reading = create_async_engine(_url("sqlite+aiosqlite", read_only), pool_size=1, max_overflow=0)
@@ -172,6 +175,8 @@ def _cannot_open(path: Path, error: Exception) -> Exception:
     code = getattr(cause, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return DataDirectoryInUse(f"{path} is in use by another process")
+    if is_about_permission(cause):
+        return NotPermitted(f"{path} cannot be opened: {cause}: check its owner and mode, and those of {path.parent}")
     remedy = "restore it from a backup" if code in {"SQLITE_NOTADB", "SQLITE_CORRUPT"} else "check owner, mode and disk"
     text = cause.strerror if isinstance(cause, OSError) else cause
     return StoreUnavailable(reason=f"{path} cannot be opened: {text}", remedy=remedy)
