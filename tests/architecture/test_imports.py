@@ -1,6 +1,7 @@
 """What the folders promise: who may import whom, how, and that names say what they hold."""
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,9 +77,14 @@ def part_of(path: Path) -> str:
     return path.with_suffix("").parts[0]
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text())
+
+
 def imports(path: Path) -> Iterator[tuple[ast.stmt, str, int]]:
     """Each import of a module: statement, dotted name as written, level (0: absolute)."""
-    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for each in node.names:
                 yield node, each.name, 0
@@ -131,7 +137,7 @@ def test_imports_are_relative_inside_a_part_and_absolute_across_parts(path: Path
 def test_wire_does_no_io_and_knows_no_clock(path: Path) -> None:
     wrong = [name for _, name, level in imports(path) if not level and (name in IO or name.split(".")[0] in IO)]
     assert not wrong
-    tree = ast.parse((PACKAGE / path).read_text())
+    tree = tree_of(path)
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
 
 
@@ -153,14 +159,14 @@ def test_only_the_composition_root_names_adapters(path: Path) -> None:
 def test_names_are_the_fields_own(path: Path) -> None:
     words = {word for part in path.with_suffix("").parts for word in part.split("_")}
     assert not words & FORBIDDEN_NAMES
-    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ClassDef):
             assert not node.name.endswith(("Manager", "Helper", "Helpers", "Utils", "Util")), node.name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_a_module_says_what_it_is(path: Path) -> None:
-    tree = ast.parse((PACKAGE / path).read_text())
+    tree = tree_of(path)
     assert ast.get_docstring(tree) or not tree.body, "a module begins with what it is for"
 
 

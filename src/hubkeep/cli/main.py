@@ -11,6 +11,7 @@ from hubkeep import __version__
 from . import devices, tokens
 from .demo import demo
 from .doctor import doctor
+from .documentation import help_command
 from .explain import explain
 from .failure import MISUSED, CommandFailure
 from .monitor import monitor
@@ -100,6 +101,7 @@ app.add_typer(tokens.app, name="token")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)
 app.command()(doctor)
+app.command("help")(help_command)
 
 
 def _print_version(value: bool) -> None:

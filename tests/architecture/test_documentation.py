@@ -1,0 +1,48 @@
+"""The documentation is true to the code, and its links lead somewhere."""
+
+import functools
+import importlib.util
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+from hubkeep.cli import documentation
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@functools.cache
+def generator() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["errors", "limits", "settings", "operations", "mqtt", "queries", "cli"])
+def test_the_reference_is_current(name: str) -> None:
+    assert (ROOT / "docs" / "reference" / f"{name}.md").read_text() == generator().page(name), "python docs/generate.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = LINK.findall(page.read_text())
+    assert not [each for each in targets if not (page.parent / each).exists()]
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    named = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        named |= set(re.findall(r"docs/[\w/-]+\.md", path.read_text()))
+    assert named
+    assert not [each for each in named if not (ROOT / each).exists()]
+
+
+def test_every_page_is_a_topic_of_hubkeep_help() -> None:
+    assert {"threat-model", "differences", "reference/errors", "operating/first-start"} <= set(documentation.topics())
