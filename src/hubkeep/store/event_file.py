@@ -4,6 +4,7 @@ Damage is told with the exact range, as EventLogDamaged; a file that cannot be u
 """
 
 import contextlib
+import functools
 import os
 import sqlite3
 import time
@@ -54,7 +55,7 @@ Row = tuple[int, int, int, int, int, int, int, bytes]
 def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes. Made for its owner alone; a commit returns when it is synced."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, cached_statements=16)
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, cached_statements=64)
     for pragma in (
         f"page_size={PAGE_SIZE}",
         "journal_mode=WAL",
@@ -64,6 +65,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
+
+
+@functools.cache
+def insertion(rows: int) -> str:
+    """The statement that stores ``rows`` batches, the values of COLUMNS for each: all of them or none."""
+    return f"INSERT INTO batch ({COLUMNS}) VALUES {','.join(['(?,?,?,?,?,?,?,?)'] * rows)}"  # noqa: S608  # constants
 
 
 def make_tables(connection: sqlite3.Connection, partitions: int, created: int) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from hubkeep.errors import EventLogDamaged, HubError, StoreUnavailable
 from hubkeep.ports import Clock, PartitionState
 
@@ -31,7 +33,7 @@ OnDurable = Callable[[HubError | None], None]
 Errand = Callable[[sqlite3.Connection], None]
 
 
-class Waiting(NamedTuple):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """Appended and not yet taken into a commit. size: bytes of the tails."""
 
     partition: int
@@ -160,14 +162,14 @@ class EventWriter:
         open_batches: dict[int, OpenBatch] = {}
         acknowledge: list[OnDurable] = []
         size = 0
-        for partition, head, tails, entry_size, on_durable in entries:
-            batch = open_batches.get(partition)
+        for entry in entries:
+            batch = open_batches.get(entry.partition)
             if batch is None:
-                batch = open_batches[partition] = OpenBatch()
-            batch.add(head, tails)
-            size += entry_size
-            if on_durable is not None:
-                acknowledge.append(on_durable)
+                batch = open_batches[entry.partition] = OpenBatch()
+            batch.add(entry.head, entry.tails)
+            size += entry.size
+            if entry.on_durable is not None:
+                acknowledge.append(entry.on_durable)
         error: HubError | None = None
         batches: list[tuple[int, Batch]] = []
         try:
@@ -191,13 +193,9 @@ class EventWriter:
             batch.chain = checksum(*place, body)
             rows.append((*place, batch.chain, body))
             batches.append((partition, batch))
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        self._connection.executemany(
-            f"INSERT INTO batch ({event_file.COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608  # constants only
-            rows,
-        )
-        execute("COMMIT")
+        # One statement is one transaction. Each call into SQLite lets go of the interpreter and has to win it back from
+        # the busy loop, so a commit is one call.
+        self._connection.execute(event_file.insertion(len(rows)), [value for row in rows for value in row])
         for partition, batch in batches:
             self._tails[partition] = Tail(batch.next_sequence, batch.next_offset, batch.enqueued, batch.chain)
         self._marker.write([tail.next_sequence for tail in self._tails])

@@ -3,6 +3,7 @@
 Source: AMQP 1.0 part 3, 3.2 (message format).
 """
 
+import functools
 import struct
 from typing import Any, Final
 
@@ -160,6 +161,7 @@ def encode_data_section(payload: bytes) -> bytes:
     return data_section_head(len(payload)) + payload
 
 
+@functools.lru_cache(1024)  # devices repeat their sizes
 def data_section_head(size: int) -> bytes:
     """What stands before ``size`` bytes of a data section."""
     if size < 256:

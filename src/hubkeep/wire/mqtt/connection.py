@@ -75,9 +75,14 @@ class HubConnection(Inbox):
                 length = data[at + 1]
                 body = at + 2
                 if length & 0x80:
-                    if (body := self._long_length(at)) == 0:
+                    if have > 2 and data[at + 2] < 0x80:  # two bytes: most publishes
+                        length, body = length & 0x7F | data[at + 2] << 7, at + 3
+                        if length > self._bounds.max_packet:
+                            raise MqttError("the packet is too large", "L-M12")
+                    elif (body := self._long_length(at)) == 0:
                         return None
-                    length = self._length
+                    else:
+                        length = self._length
                 stop = body + length
                 if stop - at > have:
                     self._wait(stop - at)
