@@ -15,6 +15,7 @@ from hubkeep.model import (
     QueueName,
     Refusal,
     SystemProperties,
+    Twin,
 )
 
 
@@ -79,6 +80,26 @@ class IdentityStore(Protocol):
 
     async def disconnect_all(self, at: float) -> None:
         """Every identity is disconnected: at the start of a hub that nobody can be connected to yet."""
+
+
+class TwinStore(Protocol):
+    """Twins live and die with their identities: a new identity has a fresh one."""
+
+    async def get(self, device_id: str, module_id: str = "") -> Twin | None:
+        """The newest durable state. None: no such identity."""
+
+    async def change(
+        self,
+        device_id: str,
+        module_id: str,
+        change: Callable[[Twin], Twin],
+        committed: Callable[[Twin, Twin], None],
+    ) -> Twin | None:
+        """Read, ``change`` and write as one step, durable on return; None: no such identity.
+
+        committed: called with the twin before and after, in the order in which changes were made, even if the caller
+        is gone. Raises what ``change`` raises, and StoreUnavailable: then nothing was written.
+        """
 
 
 class PolicyStore(Protocol):
@@ -259,6 +280,11 @@ class EventEncoding(Protocol):
 
     def tail(self, ingress: int, sections: bytes, body: bytes) -> bytes:
         """ingress: Unix milliseconds."""
+
+
+def desired_subject(device_id: str, module_id: str) -> str:
+    """Where the desired patches of one identity are published. No id holds a slash."""
+    return f"twin.desired/{device_id}/{module_id}"
 
 
 class Bus(Protocol):

@@ -26,6 +26,7 @@ from hubkeep.connection.amqp.readers import Readers
 from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.deliveries import Deliveries
+from hubkeep.connection.device_twins import DeviceTwins
 from hubkeep.connection.event_encoding import AmqpEventEncoding, described
 from hubkeep.connection.https.connection import HttpsConnection
 from hubkeep.connection.https.health import HealthPages
@@ -42,6 +43,7 @@ from hubkeep.limits import OPEN_CONNECTIONS_SHARE
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.feedback import FeedbackBatches
+from hubkeep.messaging.twins import Twins
 from hubkeep.metrics import HubMetrics, Sample, registry_of
 from hubkeep.model import Identity, Refusal
 from hubkeep.ports import Clock
@@ -193,6 +195,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         to_device = CloudToDevice(registry.queues, bus, clock, limits)
         feedback = FeedbackBatches(registry.queues, bus, clock, limits, settings.host_name)
         deliveries = Deliveries(to_device, bus)
+        twins = Twins(registry.twins, bus, clock, limits)
         sessions = Sessions(bus, clock, limits)
         names = _host_names(settings)
         authentication = Authentication(
@@ -215,6 +218,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             encoding=encoding,
             deliveries=deliveries,
             subscriptions=registry.subscriptions,
+            twins=DeviceTwins(twins, authentication, refusals.record, clock),
+            bus=bus,
             sessions=sessions,
             admission=admission,
             refuse=refusals.record,
@@ -243,6 +248,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             identities=identities,
             to_cloud=to_cloud,
             to_device=to_device,
+            twins=twins,
             sessions=sessions,
             admission=admission,
             refusals=refusals,

@@ -30,5 +30,7 @@ class InProcessBus:
         def unsubscribe() -> None:
             if handler in handlers:
                 handlers.remove(handler)
+            if not handlers and self._handlers.get(subject) is handlers:
+                del self._handlers[subject]  # subjects come and go with devices
 
         return unsubscribe

@@ -33,6 +33,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("devices/delete", "https", "DELETE /devices/{id}", _WRITE),
     Operation("statistics/devices", "https", "GET /statistics/devices", (*_READ, *_SERVICE)),
     Operation("statistics/service", "https", "GET /statistics/service", (*_READ, *_SERVICE)),
+    # twins
+    Operation("twins/get", "https", "GET /twins/{id}", _SERVICE),
+    Operation("twins/patch", "https", "PATCH /twins/{id}", _SERVICE),
+    Operation("twins/put", "https", "PUT /twins/{id}", _SERVICE),
+    Operation("twins/get/module", "https", "GET /twins/{id}/modules/{module}", _SERVICE),
+    Operation("twins/patch/module", "https", "PATCH /twins/{id}/modules/{module}", _SERVICE),
+    Operation("twins/put/module", "https", "PUT /twins/{id}/modules/{module}", _SERVICE),
+    Operation("twin/request", "mqtt", "PUBLISH $iothub/twin/", _DEVICE, "of the link's own identity; AMQP alike"),
     # device-to-cloud
     Operation("events/post", "https", "POST /devices/{device}/messages/events", _DEVICE),
     Operation("mqtt/connect", "mqtt", "CONNECT {device}", _DEVICE),

@@ -1,11 +1,11 @@
 """Dates as clients write and read them: ISO 8601, UTC. Source: service-protocols 2.1."""
 
 import datetime as dt
-from typing import Final
 
 from hubkeep.errors import BadRequest
+from hubkeep.model.timestamps import NEVER, time_stamp
 
-NEVER: Final = "0001-01-01T00:00:00Z"
+__all__ = ["NEVER", "milliseconds", "time_stamp"]
 
 
 def milliseconds(date: str) -> int:
@@ -26,11 +26,3 @@ def _six_digits(date: str) -> str:
         return date
     digits = len(tail) - len(tail.lstrip("0123456789"))
     return f"{head}.{tail[:digits][:6]}{tail[digits:]}"
-
-
-def time_stamp(seconds: float) -> str:
-    """ISO 8601 with seven fractional digits; 0 means never."""
-    if not seconds:
-        return NEVER
-    whole, ticks = divmod(round(seconds * 10_000_000), 10_000_000)
-    return f"{dt.datetime.fromtimestamp(whole, dt.UTC):%Y-%m-%dT%H:%M:%S}.{ticks:07d}Z"

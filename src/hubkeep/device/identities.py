@@ -9,7 +9,7 @@ from typing import Final, cast, get_args
 
 import msgspec
 
-from hubkeep.errors import BadRequest, DeviceNotFound, PreconditionFailed, QuotaExceeded, ServerBusy
+from hubkeep.errors import BadRequest, DeviceNotFound, ModuleNotFound, PreconditionFailed, QuotaExceeded, ServerBusy
 from hubkeep.limits import IDENTITY_ID, LIST_TOP, STATUS_REASON, Limits
 from hubkeep.model import AuthenticationType, Identity, IdentityChange, Status
 from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
@@ -32,11 +32,13 @@ class Identities:
         self._last_generation = 0
         self._creating = asyncio.Lock()  # counting and creating are one step, or the quota could be passed
 
-    async def get(self, device_id: str) -> Identity:
-        """Raises DeviceNotFound, BadRequest for an id that cannot be one."""
+    async def get(self, device_id: str, module_id: str = "") -> Identity:
+        """Raises DeviceNotFound, ModuleNotFound, BadRequest for an id that cannot be one."""
         check_id(device_id)
-        identity = await self._store.get(device_id)
+        identity = await self._store.get(device_id, module_id)
         if identity is None:
+            if module_id and await self._store.get(device_id) is not None:
+                raise ModuleNotFound
             raise DeviceNotFound
         return identity
 

@@ -16,15 +16,19 @@ from .queued import (
     QueueName,
 )
 from .refusal import Refusal
+from .timestamps import time_stamp
+from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
 
 __all__ = [
     "FEEDBACK",
     "FILE_NOTIFICATIONS",
     "AuthenticationType",
+    "DesiredPatch",
     "Feedback",
     "FeedbackStatus",
     "Identity",
     "IdentityChange",
+    "Json",
     "LinkInfo",
     "Locked",
     "Message",
@@ -38,4 +42,8 @@ __all__ = [
     "Refusal",
     "Status",
     "SystemProperties",
+    "Twin",
+    "TwinChange",
+    "TwinSection",
+    "time_stamp",
 ]

@@ -1,4 +1,4 @@
-"""The registry on SQLite: identities, policies, refusals. Start at ``open_registry``.
+"""The registry on SQLite: identities with their twins, policies, refusals. Start at ``open_registry``.
 
 One connection owns all writes (SQLite 3.40 has a race between checkpoints of several writers); reading has connections
 of its own. The look-up at each connect is a prepared statement on the loop: it is on the path of every login, and
@@ -28,7 +28,8 @@ from hubkeep.ports import Activity, IdentityCount, Seal
 
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
-from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL
+from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
+from .twins import SqlTwins, fresh_row
 from .writer import Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
@@ -64,6 +65,7 @@ class Registry:
 
     def __init__(self, writer: "Writer", reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
         self.identities = SqlIdentities(writer, reading, look_up, seal)
+        self.twins = SqlTwins(writer, look_up)
         self.policies = SqlPolicies(writer, reading, seal)
         self.refusals = SqlRefusals(writer, reading)
         self.queues = SqlQueues(writer, look_up)
@@ -103,7 +105,9 @@ async def open_registry(path: Path, seal: Seal, *, is_expected: bool = False) ->
             raise _cannot_open(path, error) from None
         writer = Writer(writing)
         opened.push_async_callback(writer.finish)
-        yield Registry(writer, reading, look_up, seal)
+        registry = Registry(writer, reading, look_up, seal)
+        opened.push_async_callback(registry.twins.finish)
+        yield registry
 
 
 def _url(driver: str, database: str) -> URL:
@@ -247,6 +251,7 @@ class SqlIdentities:
             await connection.execute(insert(IDENTITY).values(row))
         except IntegrityError:
             raise (ModuleAlreadyExists if row["module_id"] else DeviceAlreadyExists) from None
+        await connection.execute(insert(TWIN).values(fresh_row(row["device_id"], row["module_id"])))
         if not row["module_id"]:
             await _count(connection, 1, row["status"] == "disabled", row["connected"])
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0002"  # the newest migration
+HEAD: Final = "0003"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -53,6 +53,25 @@ DEVICE_COUNT: Final = Table(
     Column("total", Integer, nullable=False),
     Column("disabled", Integer, nullable=False),
     Column("connected", Integer, nullable=False),
+)
+
+# One row for each identity, made with it and gone with it. Sections are JSON objects.
+TWIN: Final = Table(
+    "twin",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),  # empty for a device
+    Column("version", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("model_id", String, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("desired", Text, nullable=False),
+    Column("desired_metadata", Text, nullable=False),
+    Column("desired_version", BigInteger, nullable=False),
+    Column("reported", Text, nullable=False),
+    Column("reported_metadata", Text, nullable=False),
+    Column("reported_version", BigInteger, nullable=False),
+    ForeignKeyConstraint(["device_id", "module_id"], ["identity.device_id", "identity.module_id"], ondelete="CASCADE"),
 )
 
 POLICY: Final = Table(

@@ -1,6 +1,5 @@
 """What goes back: JSON, etags and time stamps as clients read them, and refusals in form A (service-protocols 2.16)."""
 
-import datetime as dt
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -9,6 +8,8 @@ import msgspec
 from aiohttp import web
 
 from hubkeep.errors import HubError, on_wire
+
+from ..refusal_bodies import refusal_text, tracking_stamp
 
 JSON: Final = "application/json; charset=utf-8"
 
@@ -34,11 +35,11 @@ class RefusalAnswer(NamedTuple):
 def refusal_answer(error: BaseException, tracking_id: str, now: float) -> RefusalAnswer:
     """Form A. What is no HubError is told as a fault of the hub, without any detail. now: Unix seconds."""
     row = on_wire(error)
-    text = str(error) if isinstance(error, HubError) else "The hub failed."
+    text = refusal_text(error)
     # clients split Message at ";" and ":" and lose what they do not expect there
     message = f"ErrorCode:{row.name};{text.replace(';', ',')}"
-    stamp = dt.datetime.fromtimestamp(now, dt.UTC).strftime("%m/%d/%Y %H:%M:%S")
-    body = {"Message": message, "ExceptionMessage": f"Tracking ID:{tracking_id}-G:0-TimeStamp:{stamp}"}
+    exception = f"Tracking ID:{tracking_id}-G:0-TimeStamp:{tracking_stamp(now)}"
+    body = {"Message": message, "ExceptionMessage": exception}
     headers = {"Content-Type": JSON, "iothub-errorcode": row.name}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(seconds)

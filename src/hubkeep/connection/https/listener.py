@@ -20,6 +20,7 @@ from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAl
 from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.messaging.twins import Twins
 from hubkeep.model import LinkInfo
 from hubkeep.ports import Clock, Event, EventLog
 
@@ -28,6 +29,7 @@ from ..authentication import Authentication
 from ..operations import OPERATIONS
 from ..sessions import Sessions
 from . import admin, cloud_to_device, device, service
+from . import twins as twin_surface
 from .answers import refusal_answer, standard_headers
 from .connection import HttpsConnection
 from .exchange import Endpoint, Exchange
@@ -53,6 +55,7 @@ class HttpsListener:
         identities: Identities,
         to_cloud: DeviceToCloud,
         to_device: CloudToDevice,
+        twins: Twins,
         sessions: Sessions,
         admission: Admission,
         refusals: Refusals,
@@ -75,6 +78,7 @@ class HttpsListener:
         self.telemetry = device.DeviceSurface(to_cloud, sessions)
         endpoints = (
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
+            *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *admin.AdminSurface(

@@ -11,6 +11,7 @@ from hubkeep.model import LinkInfo, Principal
 from hubkeep.wire.mqtt import Publish
 
 from .devicebound import DeviceBound
+from .twin import TwinFeature
 
 if TYPE_CHECKING:
     from .listener import MqttListener
@@ -66,7 +67,10 @@ class Feature(Protocol):
 
 
 # The prefix of a topic or filter, and what handles it. Which filters an identity may subscribe: topics.may_subscribe.
-FEATURES: Final[tuple[tuple[bytes, type[Feature]], ...]] = ((b"devices/", DeviceBound),)
+FEATURES: Final[tuple[tuple[bytes, type[Feature]], ...]] = (
+    (b"devices/", DeviceBound),
+    (b"$iothub/twin/", TwinFeature),
+)
 
 
 class Features:

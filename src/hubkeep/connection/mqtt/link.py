@@ -359,6 +359,8 @@ class MqttLink(asyncio.Protocol):
         principal = await self._authorized(name, token)
         if connect.will is not None:
             self._check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
+        if name.model_id:
+            await listener.twins.note_model(principal, self._info, name.model_id)
         if delay := listener.sessions.takeover_delay(principal):
             await asyncio.sleep(delay)
         session = Session(listener.subscriptions, name.device_id, name.module_id)

@@ -5,13 +5,14 @@ import struct
 
 from hubkeep.limits import CONNECT_WITHIN, PUBLISH_ALLOWANCE, Limits
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
-from hubkeep.ports import Clock, EventEncoding, FlowControlledLog, RecordRefusal, SubscriptionStore
+from hubkeep.ports import Bus, Clock, EventEncoding, FlowControlledLog, RecordRefusal, SubscriptionStore
 from hubkeep.wire.amqp.messages import data_section_head
 from hubkeep.wire.mqtt import MqttBounds
 
 from ..admission import Admission
 from ..authentication import Authentication
 from ..deliveries import Deliveries
+from ..device_twins import DeviceTwins
 from ..sessions import Sessions
 from .link import MqttLink
 
@@ -30,6 +31,8 @@ class MqttListener:
         encoding: EventEncoding,
         deliveries: Deliveries,
         subscriptions: SubscriptionStore,
+        twins: DeviceTwins,
+        bus: Bus,
         sessions: Sessions,
         admission: Admission,
         refuse: RecordRefusal,
@@ -39,6 +42,7 @@ class MqttListener:
     ) -> None:
         self.authentication, self.to_cloud, self.log, self.encoding = authentication, to_cloud, log, encoding
         self.sessions, self.admission, self.refuse, self.clock, self.limits = sessions, admission, refuse, clock, limits
+        self.twins, self.bus = twins, bus
         self.lenient_subscriptions = lenient_subscriptions
         self.deliveries, self.subscriptions = deliveries, subscriptions
         self.links: set[MqttLink] = set()

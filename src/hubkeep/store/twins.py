@@ -1,0 +1,184 @@
+"""Twins in the registry's file. Changes that wait for a commit under way share the next one."""
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import bindparam as bind
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hubkeep.errors import HubError, StoreUnavailable
+from hubkeep.model import Twin, TwinSection
+
+from .tables import TWIN
+from .writer import Row, Writer, unavailable
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # device id, module id
+
+_COLUMNS: Final = tuple(column.name for column in TWIN.columns)
+_LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM twin WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
+_WAITING: Final = 10_000
+_AT_ONCE: Final = 200  # changes of one commit; a statement holds two values for each
+_WRITE: Final = (
+    update(TWIN)
+    .where(TWIN.c.device_id == bind("of_device"), TWIN.c.module_id == bind("of_module"))
+    .values({name: bind(name) for name in _COLUMNS[2:]})
+)
+
+
+class _Change(NamedTuple):
+    key: Key
+    change: Callable[[Twin], Twin]
+    committed: Callable[[Twin, Twin], None]
+    done: "asyncio.Future[Twin | None]"
+
+
+class SqlTwins:
+    """See ports.TwinStore."""
+
+    def __init__(self, writer: Writer, look_up: sqlite3.Connection) -> None:
+        self._write, self._look_up = writer, look_up
+        self._waiting: deque[_Change] = deque()
+        self._committing: asyncio.Task[None] | None = None
+
+    async def get(self, device_id: str, module_id: str = "") -> Twin | None:
+        try:
+            row = self._look_up.execute(_LOOK_UP, (device_id, module_id)).fetchone()
+        except sqlite3.Error as error:
+            raise unavailable(error, "read") from None
+        return None if row is None else _twin(dict(zip(_COLUMNS, row, strict=True)))
+
+    async def change(
+        self,
+        device_id: str,
+        module_id: str,
+        change: Callable[[Twin], Twin],
+        committed: Callable[[Twin, Twin], None],
+    ) -> Twin | None:
+        if len(self._waiting) >= _WAITING:
+            raise StoreUnavailable(reason=f"{_WAITING} changes of twins wait already")
+        loop = asyncio.get_running_loop()
+        waiting = _Change((device_id, module_id), change, committed, loop.create_future())
+        self._waiting.append(waiting)
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_all())
+        return await waiting.done
+
+    async def finish(self) -> None:
+        """Wait until every change is committed or refused."""
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+                await self._commit(batch)
+        finally:
+            self._committing = None
+
+    async def _commit(self, batch: Sequence[_Change]) -> None:
+        """One transaction. A change that is refused leaves the others alone; a failing disk fails all."""
+        try:
+            outcomes = await self._write(lambda connection: _apply(connection, batch))
+        except Exception as error:  # noqa: BLE001  # each caller gets it
+            outcomes = [error] * len(batch)
+        for each, outcome in zip(batch, outcomes, strict=True):
+            result: Twin | None = None
+            if isinstance(outcome, tuple):
+                _tell(each, *outcome)
+                result = outcome[1]
+            if each.done.done():
+                continue  # the caller is gone
+            if isinstance(outcome, Exception):
+                each.done.set_exception(outcome)
+            else:
+                each.done.set_result(result)
+
+
+def _tell(change: _Change, before: Twin, after: Twin) -> None:
+    try:
+        change.committed(before, after)
+    except Exception:
+        log.exception("telling a change of a twin failed")  # the change stands all the same
+
+
+_Outcome = tuple[Twin, Twin] | Exception | None
+
+
+async def _apply(connection: AsyncConnection, batch: Sequence[_Change]) -> list[_Outcome]:
+    keys = {each.key for each in batch}
+    query = select(TWIN).where(tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(keys))
+    twins = {
+        (row["device_id"], row["module_id"]): _twin(dict(row)) for row in (await connection.execute(query)).mappings()
+    }
+    changed: dict[Key, Twin] = {}
+    outcomes: list[_Outcome] = []
+    for each in batch:
+        before = twins.get(each.key)
+        if before is None:
+            outcomes.append(None)
+            continue
+        try:
+            after = each.change(before)
+        except HubError as error:
+            outcomes.append(error)
+            continue
+        twins[each.key] = changed[each.key] = after
+        outcomes.append((before, after))
+    if changed:
+        values = [
+            {**_row(twin), "of_device": device_id, "of_module": module_id}
+            for (device_id, module_id), twin in changed.items()
+        ]
+        await connection.execute(_WRITE, values)
+    return outcomes
+
+
+def fresh_row(device_id: str, module_id: str) -> Row:
+    """The row of a new identity's twin."""
+    return {"device_id": device_id, "module_id": module_id, **_row(Twin(device_id=device_id, module_id=module_id))}
+
+
+def _row(twin: Twin) -> Row:
+    return {
+        "version": twin.version,
+        "revision": twin.revision,
+        "model_id": twin.model_id,
+        "tags": _text(twin.tags),
+        **_section_row("desired", twin.desired),
+        **_section_row("reported", twin.reported),
+    }
+
+
+def _section_row(name: str, section: TwinSection) -> Row:
+    return {
+        name: _text(section.properties),
+        f"{name}_metadata": _text(section.metadata),
+        f"{name}_version": section.version,
+    }
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _twin(row: Row) -> Twin:
+    decode = msgspec.json.decode
+    return Twin(
+        device_id=row["device_id"],
+        module_id=row["module_id"],
+        version=row["version"],
+        revision=row["revision"],
+        model_id=row["model_id"],
+        tags=decode(row["tags"]),
+        desired=TwinSection(decode(row["desired"]), decode(row["desired_metadata"]), row["desired_version"]),
+        reported=TwinSection(decode(row["reported"]), decode(row["reported_metadata"]), row["reported_version"]),
+    )
