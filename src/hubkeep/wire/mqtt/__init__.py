@@ -1,13 +1,14 @@
-"""MQTT 3.1.1, the server's side: bytes in, events out, answers back. No I/O, no clock.
+"""MQTT 3.1.1 and 5, the server's side: bytes in, events out, answers back. No I/O, no clock.
 
-Start at ``connection.HubConnection``; ``packets`` knows how each packet looks.
+Start at ``connection.HubConnection``; ``packets`` knows how each packet looks, ``packets5`` where MQTT 5 differs.
 """
 
+from . import packets5
 from .connection import HubConnection, MqttBounds, State
+from .fields import MqttError
 from .packets import (
     Connect,
     Disconnect,
-    MqttError,
     PubAck,
     Publish,
     Subscribe,
@@ -19,13 +20,16 @@ from .packets import (
     suback,
     unsuback,
 )
+from .properties import NO_PROPERTIES, Properties
 
 __all__ = [
+    "NO_PROPERTIES",
     "Connect",
     "Disconnect",
     "HubConnection",
     "MqttBounds",
     "MqttError",
+    "Properties",
     "PubAck",
     "Publish",
     "State",
@@ -33,6 +37,7 @@ __all__ = [
     "Unsubscribe",
     "Will",
     "connack",
+    "packets5",
     "puback",
     "publish",
     "suback",

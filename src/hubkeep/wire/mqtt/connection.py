@@ -1,12 +1,11 @@
-"""One client's MQTT 3.1.1 connection, seen from the hub. Pulled: one event at a time."""
+"""One client's MQTT connection (3.1.1 or 5), seen from the hub. Pulled: one event at a time."""
 
 import enum
 from typing import Final
 
 import msgspec
 
-from ..inbox import Inbox
-from .packets import PINGRESP, Connect, Disconnect, Event, MqttError, PingRequest, parse, parse_publish
+    __slots__ = ("_aliases", "_bounds", "_length", "_now", "_outbox", "_patience", "_since", "state")
 
 
 class State(enum.Enum):
@@ -18,12 +17,16 @@ class State(enum.Enum):
 
 
 class MqttBounds(msgspec.Struct, frozen=True):
-    """max_connect, max_packet: bytes of a packet's body. connect_within, keep_alive_cap: seconds."""
+    """max_connect, max_packet: bytes of a packet's body. connect_within, keep_alive_cap: seconds.
+
+    topic_aliases: how many an MQTT 5 client may set.
+    """
 
     max_connect: int = 65_536
     max_packet: int = 262_144 + 32_768 + 4
     connect_within: float = 30
     keep_alive_cap: float = 1767
+    topic_aliases: int = 10
 
 
 _DEFAULT_BOUNDS: Final = MqttBounds()
@@ -35,7 +38,7 @@ class HubConnection(Inbox):
     Times are monotonic seconds from the caller. No clock, socket or task inside.
     """
 
-    __slots__ = ("_bounds", "_length", "_now", "_outbox", "_patience", "_since", "state")
+    __slots__ = ("_aliases", "_bounds", "_length", "_now", "_outbox", "_patience", "_since", "state")
 
     def __init__(self, now: float, bounds: MqttBounds = _DEFAULT_BOUNDS) -> None:
         super().__init__()
@@ -45,6 +48,12 @@ class HubConnection(Inbox):
         self._patience = float(bounds.connect_within)
         self._outbox = b""
         self._length = 0
+        self._aliases: packets5.TopicAliases | None = None  # of a client of MQTT 5
+
+    @property
+    def level(self) -> int:
+        """Of the protocol: 5, or 4 for MQTT 3.1.1 and for a client that has not said yet."""
+        return 4 if self._aliases is None else 5
 
     @property
     def deadline(self) -> float:
@@ -90,14 +99,18 @@ class HubConnection(Inbox):
                 self._at = stop
                 self._since = self._now
                 first = data[at]
-                if first & 0xF0 == 0x30:
+                packet: Event | PingRequest
+                if self._aliases is not None:
+                    packet = packets5.parse(first, data, body, stop)
+                    if isinstance(packet, Publish):
+                        return self._aliases.resolved(packet)
+                elif first & 0xF0 == 0x30:
                     return parse_publish(first & 0x0F, data, body, stop)
-                packet = parse(first, data, body, stop)
+                else:
+                    packet = parse(first, data, body, stop)
                 if isinstance(packet, PingRequest):
                     self._outbox += PINGRESP
                     continue
-                if isinstance(packet, Connect):
-                    raise MqttError("second CONNECT", "MQTT-3.1.0-2")
                 if isinstance(packet, Disconnect):
                     self.state = State.CLOSED
                 return packet
@@ -152,11 +165,15 @@ class HubConnection(Inbox):
             if len(data) < body + length:
                 self._wait(body + length)
                 return None
-            packet = parse(data[0], data, body, body + length)
+            fields = Fields(data, body, body + length)
+            if connect_level(fields) == 5:
+                self._aliases = packets5.TopicAliases(self._bounds.topic_aliases)
+                packet = packets5.parse_connect(fields)
+            else:
+                packet = parse_connect(fields)
         except MqttError:
             self.state = State.CLOSED
             raise
-        assert isinstance(packet, Connect)
         self._at = body + length
         self.state = State.ASKING
         return packet

@@ -9,6 +9,9 @@ from typing import Final
 
 import msgspec
 
+from .fields import Fields, MqttError, checked_utf8, varint
+from .properties import NO_PROPERTIES, Properties
+
 CONNACK_ACCEPTED: Final = 0
 CONNACK_WRONG_LEVEL: Final = 1
 SUBACK_FAILURE: Final = 0x80
@@ -17,27 +20,19 @@ PINGRESP: Final = b"\xd0\x00"
 _UINT16: Final = struct.Struct(">H")
 
 
-class MqttError(Exception):
-    """The client broke the protocol. Send nothing more, close.
-
-    rule: the requirement or the row of limits-and-faults that was broken. connack: return code to send first, if any.
-    """
-
-    def __init__(self, what: str, rule: str, *, connack: int | None = None) -> None:
-        super().__init__(what)
-        self.rule = rule
-        self.connack = connack
-
-
 class Will(msgspec.Struct, frozen=True):
     topic: bytes
     payload: bytes
     qos: int
     retain: bool
+    properties: Properties = NO_PROPERTIES
 
 
 class Connect(msgspec.Struct, frozen=True):
-    """username, password: None when the flag is not set. keep_alive: seconds, 0 for none."""
+    """username, password: None when the flag is not set. keep_alive: seconds, 0 for none.
+
+    level: 4 for MQTT 3.1.1, 5 for MQTT 5. clean_session: Clean Start in MQTT 5. properties: of MQTT 5.
+    """
 
     client_id: str
     clean_session: bool
@@ -45,18 +40,24 @@ class Connect(msgspec.Struct, frozen=True):
     username: str | None
     password: bytes | None
     will: Will | None
+    level: int = 4
+    properties: Properties = NO_PROPERTIES
 
     def __repr__(self) -> str:
         return f"Connect({self.client_id!r}, {self.username!r}, keep_alive={self.keep_alive})"
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
-    """flags: the low half of the first byte (dup 8, qos 6, retain 1). packet_id: two bytes as sent, empty for QoS 0."""
+    """flags: the low half of the first byte (dup 8, qos 6, retain 1). packet_id: two bytes as sent, empty for QoS 0.
+
+    properties: of MQTT 5; None in MQTT 3.1.1.
+    """
 
     topic: bytes
     payload: bytes
     flags: int
     packet_id: bytes
+    properties: Properties | None = None
 
     @property
     def dup(self) -> bool:
@@ -72,7 +73,10 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
 
 
 class PubAck(msgspec.Struct, frozen=True, gc=False):
+    """reason: of MQTT 5; 0x80 and above mean that the message was not taken."""
+
     packet_id: int
+    reason: int = 0
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -88,7 +92,10 @@ class Unsubscribe(msgspec.Struct, frozen=True):
 
 
 class Disconnect(msgspec.Struct, frozen=True):
-    pass
+    """reason, properties: of MQTT 5; 0x04 asks for the will to be sent all the same."""
+
+    reason: int = 0
+    properties: Properties = NO_PROPERTIES
 
 
 class PingRequest(msgspec.Struct, frozen=True):
@@ -98,54 +105,6 @@ class PingRequest(msgspec.Struct, frozen=True):
 Event = Connect | Publish | PubAck | Subscribe | Unsubscribe | Disconnect
 
 
-class _Fields:
-    """Reads the fields of one packet's body in order; never past its end (L-M6)."""
-
-    __slots__ = ("at", "data", "end")
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
-
-    def take(self, count: int) -> bytes:
-        stop = self.at + count
-        if stop > self.end:
-            raise MqttError("a field passes the end of its packet", "L-M6")
-        taken = self.data[self.at : stop]
-        self.at = stop
-        return taken
-
-    def uint8(self) -> int:
-        return self.take(1)[0]
-
-    def uint16(self) -> int:
-        return int.from_bytes(self.take(2))
-
-    def binary(self) -> bytes:
-        return self.take(self.uint16())
-
-    def utf8(self) -> bytes:
-        return checked_utf8(self.binary())
-
-    def finish(self) -> None:
-        if self.at != self.end:
-            raise MqttError("bytes are left over at the packet's end", "L-M7")
-
-
-def checked_utf8(raw: bytes) -> bytes:
-    """``raw`` if it is well-formed UTF-8 without U+0000 (MQTT-1.5.3-1, MQTT-1.5.3-2)."""
-    if raw.isascii():
-        if 0 in raw:
-            raise MqttError("U+0000 in a string", "MQTT-1.5.3-2")
-        return raw
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise MqttError("a string is not UTF-8", "MQTT-1.5.3-1") from None
-    if "\0" in text:
-        raise MqttError("U+0000 in a string", "MQTT-1.5.3-2")
-    return raw
-
-
 def parse(first: int, data: bytes, at: int, end: int) -> Event | PingRequest:
     """One packet: ``first`` is its first byte, its body lies in ``data[at:end]``. Raises MqttError."""
     kind, flags = first >> 4, first & 0x0F
@@ -153,7 +112,7 @@ def parse(first: int, data: bytes, at: int, end: int) -> Event | PingRequest:
         return parse_publish(flags, data, at, end)
     if flags != (2 if kind in {8, 10} else 0):
         raise MqttError(f"fixed header flags {flags} in packet type {kind}", "MQTT-2.2.2-2")
-    fields = _Fields(data, at, end)
+    fields = Fields(data, at, end)
     if kind == 12:
         fields.finish()
         return PingRequest()
@@ -169,7 +128,7 @@ def parse(first: int, data: bytes, at: int, end: int) -> Event | PingRequest:
         fields.finish()
         return Disconnect()
     if kind == 1:
-        return _connect(fields)
+        raise MqttError("second CONNECT", "MQTT-3.1.0-2")
     if kind in {5, 6, 7}:
         raise MqttError("QoS 2 is not offered", "L-M11")
     raise MqttError(f"packet type {kind} from a client", "L-M5" if kind in {0, 15} else "L-M11")
@@ -201,19 +160,25 @@ def parse_publish(flags: int, data: bytes, at: int, end: int) -> Publish:
     return Publish(topic, data[payload_at:end], flags, packet_id)
 
 
-def _connect(fields: _Fields) -> Connect:
+def connect_level(fields: Fields) -> int:
+    """The protocol level that a CONNECT begins with: 4 or 5. Raises MqttError for any other protocol (L-M4)."""
     name = fields.binary()
     level = fields.uint8()
     if name != b"MQTT":
         raise MqttError("protocol name", "L-M4", connack=CONNACK_WRONG_LEVEL if name == b"MQIsdp" else None)
-    if level != 4:
-        # 5.0 has another CONNACK: reason 0x84 and no properties
-        raise MqttError(f"protocol level {level}", "L-M4", connack=0x84 if level >= 5 else CONNACK_WRONG_LEVEL)
+    if level not in {4, 5}:
+        # a client of a later version reads the form of 5.0: reason 0x84 and no properties
+        raise MqttError(f"protocol level {level}", "L-M4", connack=0x84 if level > 5 else CONNACK_WRONG_LEVEL)
+    return level
+
+
+def parse_connect(fields: Fields) -> Connect:
+    """What follows the protocol level of a CONNECT of MQTT 3.1.1."""
     flags = fields.uint8()
     if flags & 1:
         raise MqttError("reserved flag of CONNECT", "MQTT-3.1.2-3")
     keep_alive = fields.uint16()
-    client_id = fields.utf8().decode()
+    client_id = fields.text()
     will = None
     will_flags = flags & 0b00111000
     if flags & 4:
@@ -224,7 +189,7 @@ def _connect(fields: _Fields) -> Connect:
         will = Will(topic, fields.binary(), qos, bool(flags & 0x20))
     elif will_flags:
         raise MqttError("will QoS or retain without a will", "MQTT-3.1.2-11")
-    username = fields.utf8().decode() if flags & 0x80 else None
+    username = fields.text() if flags & 0x80 else None
     if flags & 0x40 and username is None:
         raise MqttError("password without user name", "MQTT-3.1.2-22", connack=5)
     password = fields.binary() if flags & 0x40 else None
@@ -232,7 +197,7 @@ def _connect(fields: _Fields) -> Connect:
     return Connect(client_id, bool(flags & 2), keep_alive, username, password, will)
 
 
-def _subscribe(fields: _Fields) -> Subscribe:
+def _subscribe(fields: Fields) -> Subscribe:
     packet_id = fields.uint16()
     if not packet_id:
         raise MqttError("packet id 0", "MQTT-2.3.1-1")
@@ -248,7 +213,7 @@ def _subscribe(fields: _Fields) -> Subscribe:
     return Subscribe(packet_id, tuple(filters))
 
 
-def _unsubscribe(fields: _Fields) -> Unsubscribe:
+def _unsubscribe(fields: Fields) -> Unsubscribe:
     packet_id = fields.uint16()
     if not packet_id:
         raise MqttError("packet id 0", "MQTT-2.3.1-1")
@@ -273,7 +238,7 @@ def puback(packet_id: bytes) -> bytes:
 
 
 def suback(packet_id: int, codes: bytes) -> bytes:
-    return b"\x90" + _length(2 + len(codes)) + _UINT16.pack(packet_id) + codes
+    return b"\x90" + varint(2 + len(codes)) + _UINT16.pack(packet_id) + codes
 
 
 def unsuback(packet_id: int) -> bytes:
@@ -285,13 +250,4 @@ def publish(topic: bytes, payload: bytes, *, packet_id: int = 0, dup: bool = Fal
     first = 0x30 | (0x02 if packet_id else 0) | (0x08 if dup else 0)
     number = _UINT16.pack(packet_id) if packet_id else b""
     size = 2 + len(topic) + len(number) + len(payload)
-    return b"".join((bytes((first,)), _length(size), _UINT16.pack(len(topic)), topic, number, payload))
-
-
-def _length(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return b"".join((bytes((first,)), varint(size), _UINT16.pack(len(topic)), topic, number, payload))
