@@ -5,7 +5,20 @@ from typing import Final
 
 import msgspec
 
-    __slots__ = ("_aliases", "_bounds", "_length", "_now", "_outbox", "_patience", "_since", "state")
+from ..inbox import Inbox
+from . import packets5
+from .fields import Fields, MqttError
+from .packets import (
+    PINGRESP,
+    Disconnect,
+    Event,
+    PingRequest,
+    Publish,
+    connect_level,
+    parse,
+    parse_connect,
+    parse_publish,
+)
 
 
 class State(enum.Enum):
