@@ -4,6 +4,7 @@ Rules raise a ``HubError``. Its text may reach the peer, so it never holds a key
 login; ``reason`` and ``remedy`` are for the operator alone (``hubkeep explain``). Listeners read ``ON_WIRE``.
 
 Numbers and names: service-protocols 2.16. Error conditions: AMQP 1.0 part 2, 2.8.15, and device-protocols 4.10.
+MQTT 5 table 2-6.
 Return codes: MQTT 3.1.1 table 3.1, chosen as in device-protocols 3.2 (clients give up on 4 and 5, and retry on 3).
 """
 
@@ -221,6 +222,7 @@ class OnWire(NamedTuple):
     name: str  # as in the client enums
     amqp: str  # error condition
     connack: int  # MQTT 3.1.1 return code; after CONNECT the socket is closed instead
+    mqtt5: int = 0x83  # MQTT 5 reason code of CONNACK and DISCONNECT; where none fits: implementation specific
 
 
 ON_WIRE: dict[type[HubError], OnWire] = {
@@ -229,35 +231,35 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     InvalidFilter: OnWire(400, 400004, "ArgumentInvalid", "amqp:invalid-field", 2),
     FormatError: OnWire(400, 400006, "IotHubFormatError", "amqp:decode-error", 2),
     QueryInvalid: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
-    Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5),
-    DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3),
-    Forbidden: OnWire(401, 401002, "IotHubUnauthorizedAccess", "amqp:unauthorized-access", 5),
-    QuotaExceeded: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5, 0x87),
+    DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3, 0x8A),
+    Forbidden: OnWire(401, 401002, "IotHubUnauthorizedAccess", "amqp:unauthorized-access", 5, 0x87),
+    QuotaExceeded: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3, 0x97),
     QueueFull: OnWire(403, 403004, "DeviceMaximumQueueDepthExceeded", "amqp:resource-limit-exceeded", 3),
-    DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5),
-    ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5),
+    DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5, 0x87),
+    ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5, 0x87),
     NotFound: OnWire(404, 404000, "NotFound", "amqp:not-found", 5),
     NotImplementedHere: OnWire(501, 501000, "NotImplemented", "amqp:not-implemented", 3),
     MethodNotAllowed: OnWire(405, 405000, "MethodNotAllowed", "amqp:not-allowed", 3),
     RequestTimeout: OnWire(408, 408001, "RequestTimeout", "com.microsoft:timeout", 3),
     DeviceAlreadyExists: OnWire(409, 409001, "DeviceAlreadyExists", "com.microsoft:device-already-exists", 3),
     ModuleAlreadyExists: OnWire(409, 409301, "ModuleAlreadyExistsOnDevice", "com.microsoft:device-already-exists", 3),
-    LinkStolen: OnWire(409, 409002, "LinkCreationConflict", "amqp:link:stolen", 3),
+    LinkStolen: OnWire(409, 409002, "LinkCreationConflict", "amqp:link:stolen", 3, 0x8E),
     PreconditionFailed: OnWire(412, 412001, "PreconditionFailed", "com.microsoft:precondition-failed", 3),
     LockLost: OnWire(412, 412002, "DeviceMessageLockLost", "com.microsoft:message-lock-lost", 3),
-    MessageTooLarge: OnWire(413, 413001, "MessageTooLarge", "amqp:link:message-size-exceeded", 3),
+    MessageTooLarge: OnWire(413, 413001, "MessageTooLarge", "amqp:link:message-size-exceeded", 3, 0x95),
     HeadTooLarge: OnWire(431, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     UriTooLong: OnWire(414, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     UnsupportedEncoding: OnWire(415, 400103, "InvalidContentEncodingOrType", "com.microsoft:argument-error", 3),
-    Misdirected: OnWire(421, 404000, "NotFound", "amqp:not-found", 5),
-    Throttled: OnWire(429, 429001, "ThrottlingException", "com.microsoft:device-container-throttled", 3),
-    ResourceLimit: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    Misdirected: OnWire(421, 404000, "NotFound", "amqp:not-found", 5, 0x87),
+    Throttled: OnWire(429, 429001, "ThrottlingException", "com.microsoft:device-container-throttled", 3, 0x96),
+    ResourceLimit: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3, 0x97),
     TooManyTokens: OnWire(403, 403005, "IotHubMaxCbsTokenExceeded", "amqp:resource-limit-exceeded", 3),
-    StoreUnavailable: OnWire(503, 503001, "ServiceUnavailable", "amqp:resource-limit-exceeded", 3),
-    EventLogDamaged: OnWire(503, 503001, "ServiceUnavailable", "amqp:internal-error", 3),
-    ServerBusy: OnWire(503, 503001, "ServiceUnavailable", "amqp:connection:forced", 3),
+    StoreUnavailable: OnWire(503, 503001, "ServiceUnavailable", "amqp:resource-limit-exceeded", 3, 0x89),
+    EventLogDamaged: OnWire(503, 503001, "ServiceUnavailable", "amqp:internal-error", 3, 0x89),
+    ServerBusy: OnWire(503, 503001, "ServiceUnavailable", "amqp:connection:forced", 3, 0x89),
 }
-BUG = OnWire(500, 500001, "ServerError", "amqp:internal-error", 3)
+BUG = OnWire(500, 500001, "ServerError", "amqp:internal-error", 3, 0x80)
 
 
 def on_wire(error: BaseException) -> OnWire:

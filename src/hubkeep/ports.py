@@ -173,13 +173,30 @@ class FeedbackStore(Protocol):
         """Replace these records by one queued message, in one transaction."""
 
 
+class StoredSession(NamedTuple):
+    """filters: to granted QoS. expiry: seconds that it outlives its connection; None for ever.
+
+    ended: Unix seconds at which the identity's last connection went; None while it has one.
+    """
+
+    filters: Mapping[bytes, int]
+    expiry: int | None
+    ended: float | None
+
+    def is_over(self, now: float) -> bool:
+        """now: Unix seconds."""
+        return self.expiry is not None and self.ended is not None and now >= self.ended + self.expiry
+
+
 class SubscriptionStore(Protocol):
     """What MQTT clients have subscribed, for their next connection (device-protocols 3.3)."""
 
-    def subscriptions(self, device_id: str, module_id: str) -> dict[bytes, int]:
-        """Filter to granted QoS; empty when nothing is stored."""
+    def session(self, device_id: str, module_id: str) -> StoredSession | None:
+        """None when nothing is stored."""
 
-    async def keep(self, device_id: str, module_id: str, subscriptions: Mapping[bytes, int]) -> None:
+    async def keep(
+        self, device_id: str, module_id: str, filters: Mapping[bytes, int], expiry: int | None = None
+    ) -> None:
         """Store them instead of what was stored, durably; empty ones are forgotten."""
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import DeviceNotFound, LockLost, ModuleNotFound, QueueFull
 from hubkeep.model import Feedback, Locked, Message, QueuedMessage, QueueName
-from hubkeep.ports import Ended
+from hubkeep.ports import Ended, StoredSession
 
 from .locks import Locks
 from .tables import FEEDBACK_RECORD, IDENTITY, MQTT_SESSION, QUEUED_MESSAGE
@@ -34,7 +34,10 @@ _COUNTS: Final = (
     " WHERE device_id IN (SELECT value FROM json_each(?)) AND module_id = '' GROUP BY device_id"
 )
 _FEEDBACK: Final = "SELECT number, record FROM feedback_record ORDER BY number LIMIT ?"
-_SUBSCRIPTIONS: Final = "SELECT subscriptions FROM mqtt_session WHERE device_id = ? AND module_id = ?"
+_SESSION: Final = (
+    "SELECT subscriptions, expiry, connected, connection_updated FROM mqtt_session"
+    " JOIN identity USING (device_id, module_id) WHERE device_id = ? AND module_id = ?"
+)
 _encode = msgspec.msgpack.Encoder().encode
 _message = msgspec.msgpack.Decoder(Message).decode
 _record = msgspec.msgpack.Decoder(Feedback).decode
@@ -192,23 +195,33 @@ class SqlSubscriptions:
     def __init__(self, writer: Writer, look_up: sqlite3.Connection) -> None:
         self._write, self._look_up = writer, look_up
 
-    def subscriptions(self, device_id: str, module_id: str) -> dict[bytes, int]:
+    def session(self, device_id: str, module_id: str) -> StoredSession | None:
         try:
-            row = self._look_up.execute(_SUBSCRIPTIONS, (device_id, module_id)).fetchone()
+            row = self._look_up.execute(_SESSION, (device_id, module_id)).fetchone()
         except sqlite3.Error as error:
             raise unavailable(error, "read") from None
-        return {} if row is None else dict(_filters(row[0]))
+        if row is None:
+            return None
+        encoded, expiry, connected, updated = row
+        return StoredSession(dict(_filters(encoded)), expiry, None if connected else updated)
 
-    async def keep(self, device_id: str, module_id: str, subscriptions: Mapping[bytes, int]) -> None:
+    async def keep(
+        self, device_id: str, module_id: str, filters: Mapping[bytes, int], expiry: int | None = None
+    ) -> None:
         column = MQTT_SESSION.c
-        values = {"device_id": device_id, "module_id": module_id, "subscriptions": _encode(list(subscriptions.items()))}
+        values = {
+            "device_id": device_id,
+            "module_id": module_id,
+            "subscriptions": _encode(list(filters.items())),
+            "expiry": expiry,
+        }
 
         async def work(connection: AsyncConnection) -> None:
             stored = (column.device_id == device_id) & (column.module_id == module_id)
             await connection.execute(delete(MQTT_SESSION).where(stored))
             owner = (IDENTITY.c.device_id == device_id) & (IDENTITY.c.module_id == module_id)
             # an identity that was deleted meanwhile leaves no session behind
-            if subscriptions and (await connection.execute(select(IDENTITY.c.etag).where(owner))).first() is not None:
+            if filters and (await connection.execute(select(IDENTITY.c.etag).where(owner))).first() is not None:
                 await connection.execute(insert(MQTT_SESSION).values(values))
 
         await self._write(work)

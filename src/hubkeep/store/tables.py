@@ -132,5 +132,6 @@ MQTT_SESSION: Final = Table(
     Column("device_id", String, primary_key=True),
     Column("module_id", String, primary_key=True),
     Column("subscriptions", LargeBinary, nullable=False),  # MessagePack: filter to QoS
+    Column("expiry", Integer),  # seconds after the end of its connection; NULL: never
     ForeignKeyConstraint(["device_id", "module_id"], ["identity.device_id", "identity.module_id"], ondelete="CASCADE"),
 )

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from hubkeep.errors import BadRequest, Forbidden, HubError
 from hubkeep.model import Locked, Message, QueueName
-from hubkeep.wire.mqtt import Publish, publish
+from hubkeep.wire.mqtt import Publish
 
 from ..deliveries import Feed
 from ..timestamps import milliseconds, time_stamp
@@ -73,16 +73,16 @@ class DeviceBound:
     def room(self) -> int:
         if self._bytes >= _IN_FLIGHT_BYTES or self._device.is_clogged():
             return 0
-        return self._device.listener.limits.cloud_to_device_in_flight - len(self._in_flight)
+        return self._device.dialect.receive_maximum - len(self._in_flight)
 
     def deliver(self, message: Locked) -> None:
         feed = self._feed
         assert feed is not None, "a feed delivers only while it is open"
         content = message.queued.message
         topic = self._prefix + encode_bag(content)
-        if len(topic) > _TOPIC_BYTES:
+        if len(topic) > _TOPIC_BYTES or not self._device.takes(topic, content):
             error = BadRequest(
-                reason=f"the properties of message {content.system.message_id} do not fit an MQTT topic: rejected",
+                reason=f"the properties of message {content.system.message_id} do not fit a topic or a packet of the client",
                 remedy="send fewer or shorter properties, or receive over AMQP",
             )
             self._refused(error)
@@ -92,9 +92,9 @@ class DeviceBound:
             if packet_id not in self._in_flight:
                 self._bytes += len(content.body)
             self._in_flight[packet_id] = message
-            self._device.send(publish(topic, content.body, packet_id=packet_id, dup=message.again))
+            self._device.publish(topic, content.body, packet_id, dup=message.again, message=content)
         else:
-            self._device.send(publish(topic, content.body))
+            self._device.publish(topic, content.body, message=content)
             feed.settle(message, "completed")
 
     def failed(self, error: HubError) -> None:

@@ -6,11 +6,12 @@ A feature is made when its link first uses it; a link that only sends telemetry 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from hubkeep.errors import Forbidden, HubError
-from hubkeep.model import LinkInfo, Principal
+from hubkeep.errors import Forbidden, HubError, MessageTooLarge
+from hubkeep.model import LinkInfo, Message, Principal
 from hubkeep.wire.mqtt import Publish
 
 from .devicebound import DeviceBound
+from .dialect import MOST_PACKET, Dialect
 from .twin import TwinFeature
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Device:
     """What a feature needs of its link. subscriptions: the filters in force, each with its granted QoS."""
 
-    __slots__ = ("end", "is_clogged", "link", "listener", "principal", "send", "subscriptions")
+    __slots__ = ("dialect", "end", "is_clogged", "link", "listener", "principal", "send", "subscriptions")
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Device:
         principal: Principal,
         link: LinkInfo,
         subscriptions: Mapping[bytes, int],
+        dialect: Dialect,
         send: Callable[[bytes], None],
         end: Callable[[HubError], None],
         is_clogged: Callable[[], bool],
@@ -37,7 +39,31 @@ class Device:
         is_clogged: the device takes its bytes slowly: what can wait, waits for ``writable``.
         """
         self.listener, self.principal, self.link, self.subscriptions = listener, principal, link, subscriptions
-        self.send, self.end, self.is_clogged = send, end, is_clogged
+        self.dialect, self.send, self.end, self.is_clogged = dialect, send, end, is_clogged
+
+    def publish(
+        self, topic: bytes, payload: bytes, packet_id: int = 0, *, dup: bool = False, message: Message | None = None
+    ) -> None:
+        """To the device: QoS 1 with a packet id, QoS 0 without. message: what the topic's bag holds.
+
+        A packet larger than an MQTT 5 client takes is not sent, which is recorded (MQTT5-3.1.2-24).
+        """
+        packet = self.dialect.publish(topic, payload, packet_id, dup=dup, message=message)
+        if len(packet) > self.dialect.max_packet:
+            error = MessageTooLarge(
+                reason=f"{len(packet)} bytes; the client takes packets of {self.dialect.max_packet} bytes",
+                remedy="raise the client's Maximum Packet Size",
+            )
+            self.listener.refuse(error, self.link, identity=self.principal.name, operation="mqtt/publish")
+            return
+        self.send(packet)
+
+    def takes(self, topic: bytes, message: Message) -> bool:
+        """Whether a packet with ``message`` is as small as the client wants its packets."""
+        most = self.dialect.max_packet
+        return (
+            most == MOST_PACKET or len(self.dialect.publish(topic, message.body, 1, dup=False, message=message)) <= most
+        )
 
 
 class Feature(Protocol):

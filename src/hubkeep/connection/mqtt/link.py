@@ -10,12 +10,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from hubkeep.errors import BadRequest, Forbidden, HubError, MessageTooLarge, ServerBusy, Unauthorized, on_wire
+from hubkeep.errors import (
+    BadRequest,
+    Forbidden,
+    HubError,
+    MessageTooLarge,
+    RequestTimeout,
+    ServerBusy,
+    Unauthorized,
+)
 from hubkeep.limits import TOPIC_LENGTH
 from hubkeep.messaging.device_to_cloud import Sender
 from hubkeep.model import LinkInfo, Message, Principal
 from hubkeep.wire.mqtt import (
+    HAS_PROPERTIES,
     Connect,
+    Disconnect,
     HubConnection,
     MqttError,
     PubAck,
@@ -25,14 +35,14 @@ from hubkeep.wire.mqtt import (
     Unsubscribe,
     Will,
     connack,
-    suback,
-    unsuback,
+    packets5,
 )
-from hubkeep.wire.mqtt.packets import CONNACK_ACCEPTED, SUBACK_FAILURE
+from hubkeep.wire.mqtt.packets import SUBACK_FAILURE
 
 from ..admission import Ticket
 from ..event_encoding import NO_SECTIONS
 from .acknowledgements import Acknowledgements, Held
+from .dialect import Dialect, dialect_of, with_properties
 from .features import Device, Features
 from .session import Session
 from .topics import UserName, parse_bag, parse_user_name, telemetry_topic, with_flags
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BAGS_KEPT: Final = 64  # distinct property bags per link whose encoding is kept
+_SAYS_MORE: Final = 9 | HAS_PROPERTIES  # RETAIN and DUP show as properties, MQTT 5 has its own
 _WILL = {"iothub-MessageType": "Will"}
 
 
@@ -54,6 +65,7 @@ class MqttLink(asyncio.Protocol):
         "_acks",
         "_bag_sections",
         "_connection",
+        "_dialect",
         "_durable",
         "_features",
         "_info",
@@ -76,6 +88,7 @@ class MqttLink(asyncio.Protocol):
     def __init__(self, listener: "MqttListener") -> None:
         self._listener = listener
         self._connection = HubConnection(listener.clock.monotonic(), listener.bounds)
+        self._dialect: Dialect | None = None  # known with the CONNECT
         self._transport: Any = None
         self._ticket: Ticket | None = None
         self._info = LinkInfo("mqtt")
@@ -128,7 +141,7 @@ class MqttLink(asyncio.Protocol):
             self._features.close(cut=False)
             self._features = None
         if self._will is not None:
-            self._publish_will(self._will)
+            self._leave_will(self._will)
 
     def data_received(self, data: bytes) -> None:
         connection = self._connection
@@ -160,7 +173,7 @@ class MqttLink(asyncio.Protocol):
                     topic, payload = event.topic, event.payload
                     sections = sections_of.get(topic)
                     size = len(payload)
-                    if sections is None or event.flags & 9 or size + len(topic) > limit:
+                    if sections is None or event.flags & _SAYS_MORE or size + len(topic) > limit:
                         if topic.startswith(b"$"):
                             if tails and sender is not None:
                                 self._append(sender, tails, acks)
@@ -196,13 +209,15 @@ class MqttLink(asyncio.Protocol):
         try:
             listener.log.append(sender.partition, sender.head, tails, self._durable)
         except HubError as error:
-            self._refused(error, "events/publish")
-            self.close()
+            self._end_for(error, "events/publish")
             return
         self._acks.append(b"".join(acks))
         self._pending += len(acks) >> 1
         listener.accepted += len(tails)
         if self._pending >= listener.limits.uncommitted_publishes:
+            if self._connection.level == 5 and self._pending > listener.limits.uncommitted_publishes:
+                self._end_for(BadRequest(reason="more publishes in flight than Receive Maximum allows").by("L-M19"))
+                return
             self._pause()
         elif listener.log.congested:
             self._pause()
@@ -215,13 +230,12 @@ class MqttLink(asyncio.Protocol):
         if tails and sender is not None:
             self._append(sender, tails, acks)
         if isinstance(error, MqttError):
-            refusal: HubError = BadRequest(reason=f"{error} ({error.rule})", remedy="the client breaks MQTT 3.1.1")
-            if error.connack is not None and self._transport is not None:
-                self._transport.write(connack(error.connack))
+            refusal = BadRequest(reason=f"{error} ({error.rule})", remedy="the client breaks the rules of MQTT")
+            self._refused(refusal, "mqtt")
+            self._write(self._last_words(error))
+            self.close(refusal)
         else:
-            refusal = error
-        self._refused(refusal, "mqtt")
-        self.close()
+            self._end_for(error)
 
     def _on_durable(self, error: HubError | None) -> None:
         """The log's call after each commit that held a chunk of ours, in the order of the chunks."""
@@ -230,8 +244,7 @@ class MqttLink(asyncio.Protocol):
         if self._transport is None:
             return
         if error is not None:
-            self._refused(error, "events/publish")
-            self.close()
+            self._end_for(error, "events/publish")
             return
         if acks:
             self._transport.write(acks)
@@ -256,11 +269,29 @@ class MqttLink(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def close(self) -> None:
-        """End the connection; what was written goes out first."""
+    def close(self, error: HubError | None) -> None:
+        """End the connection; what was written goes out first. None: the hub stops."""
+        if self._connection.state in {State.OPEN, State.HELD} and self._dialect is not None:
+            self._write(self._dialect.farewell(error))
         self._connection.state = State.CLOSED
         if self._transport is not None:
             self._transport.close()
+
+    def _end_for(self, error: HubError, operation: str = "mqtt") -> None:
+        self._refused(error, operation)
+        self.close(error)
+
+    def _last_words(self, error: MqttError) -> bytes:
+        """To a client that broke the protocol: a CONNACK if it was with its CONNECT, else a reason if it reads one."""
+        if error.connack is not None:
+            return connack(error.connack)
+        if self._connection.level != 5:
+            return b""
+        return packets5.connack(error.reason) if self._dialect is None else packets5.disconnect(error.reason)
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
 
     def abort(self) -> None:
         """End the connection now."""
@@ -275,8 +306,14 @@ class MqttLink(asyncio.Protocol):
         if self._features is not None:
             self._features.close(cut=True)
             self._features = None
+        words = self._dialect.farewell(error) if self._dialect is not None else b""
         self._connection.state = State.CLOSED
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if words and not self._is_clogged():
+            self._transport.write(words)
+            self._transport.close()
+        else:
             self._transport.abort()
 
     def check(self, monotonic: float, wall: float) -> None:
@@ -286,12 +323,9 @@ class MqttLink(asyncio.Protocol):
         if monotonic >= self._connection.deadline and not self._paused:
             reason = "no CONNECT in time" if self.principal is None else "silent for longer than its keep-alive allows"
             log.debug("%s from %s: %s", self._name, self._info.peer, reason)
-            self.close()
+            self.close(RequestTimeout(reason=reason))
         elif self.expires and wall > self.expires:
-            self._refused(
-                Unauthorized(reason="the token expired while connected", remedy="renew it: connect again"), "mqtt"
-            )
-            self.close()
+            self._end_for(Unauthorized(reason="the token expired while connected", remedy="renew it: connect again"))
         elif self._unsent_since is not None and monotonic - self._unsent_since > self._listener.limits.outgoing_stall:
             self._refused(ServerBusy(reason="the client does not read what it is sent"), "mqtt")
             self._transport.abort()
@@ -315,30 +349,31 @@ class MqttLink(asyncio.Protocol):
         elif isinstance(event, PubAck):
             if self._features is not None:
                 self._features.acknowledged(event.packet_id)
-        else:  # Disconnect
-            self._will = None
-            self._connection.state = State.CLOSED
-            self._leaving = True
-            self._leave()
+        else:
+            self._disconnect(event)
 
     async def _authenticate(self, connect: Connect) -> None:
         listener = self._listener
+        dialect = self._dialect = dialect_of(connect, listener.limits)
         try:
-            code, present = CONNACK_ACCEPTED, await self._log_in(connect)
-        except HubError as error:
-            listener.refuse(error, self._info, identity=connect.client_id, operation="mqtt/connect")
-            code, present = on_wire(error).connack, False
-        except Exception:
-            log.exception("a CONNECT failed")
-            code, present = 3, False
+            present = await self._log_in(connect)
+        except Exception as error:
+            if isinstance(error, HubError):
+                listener.refuse(error, self._info, identity=connect.client_id, operation="mqtt/connect")
+            else:
+                log.exception("a CONNECT failed")
+            self._login = None
+            self._connection.refuse()
+            if self._transport is not None:
+                self._transport.write(dialect.refused(error))
+                self._transport.close()
+            return
         if self._transport is None:
             return
-        self._transport.write(connack(code, session_present=present))
+        self._transport.write(
+            dialect.accepted(session_present=present, limits=listener.limits, max_packet=listener.max_packet)
+        )
         self._login = None
-        if code != CONNACK_ACCEPTED:
-            self._connection.refuse()
-            self._transport.close()
-            return
         self._connection.accept(connect.keep_alive)
         self._will = connect.will
         if self._session is not None:
@@ -357,6 +392,10 @@ class MqttLink(asyncio.Protocol):
         self._info = LinkInfo("mqtt", self._info.peer, self._info.tls, name.client_type, self._info.websocket)
         token = connect.password.decode(errors="replace") if connect.password else None
         principal = await self._authorized(name, token)
+        if connect.properties.text("authentication_method") is not None:
+            raise Unauthorized(
+                reason="an authentication method of MQTT 5", remedy="send the token as password, with a user name"
+            )
         if connect.will is not None:
             self._check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
         if name.model_id:
@@ -364,7 +403,8 @@ class MqttLink(asyncio.Protocol):
         if delay := listener.sessions.takeover_delay(principal):
             await asyncio.sleep(delay)
         session = Session(listener.subscriptions, name.device_id, name.module_id)
-        present = await session.begin(clean=connect.clean_session)
+        expiry = self._dialect.session_expiry if self._dialect is not None else 0
+        present = await session.begin(clean=connect.clean_session, expiry=expiry, now=listener.clock.now())
         if delay or session.forgot:
             principal = await self._authorized(name, token)  # it may have been disabled meanwhile
         if self._transport is None:
@@ -377,6 +417,7 @@ class MqttLink(asyncio.Protocol):
         self._topic = telemetry_topic(name.device_id, name.module_id)
         self._bag_sections[self._topic + b"/"] = NO_SECTIONS
         listener.sessions.open(principal, self, "mqtt")
+        listener.wills.cancel(connect.client_id)
         return present
 
     async def _authorized(self, name: UserName, token: str | None) -> Principal:
@@ -390,26 +431,32 @@ class MqttLink(asyncio.Protocol):
 
     def _check_will(self, will: Will, topic: bytes) -> None:
         if not will.topic.startswith(topic) or will.topic[len(topic) :][:1] not in {b"", b"/"}:
-            raise Unauthorized(reason=f"the will's topic is not the device's own: {will.topic[:128]!r}")
+            raise Unauthorized(reason=f"the will's topic is not the device's own: {will.topic[:128]!r}").by("L-M21")
         if will.qos == 2:
             raise Unauthorized(reason="a will with QoS 2")
 
     def _subscribe(self, event: Subscribe) -> None:
         session, listener = self._session, self._listener
         assert session is not None
+        assert self._dialect is not None
         codes, after = session.grant(
-            event.filters, listener.limits.subscriptions, lenient=listener.lenient_subscriptions
+            event.filters,
+            listener.limits.subscriptions,
+            lenient=listener.lenient_subscriptions,
+            over_quota=self._dialect.over_quota,
         )
 
         def subscribed(features: Features) -> None:
             for (topic_filter, _), qos in zip(event.filters, codes, strict=True):
-                if qos != SUBACK_FAILURE:
+                if qos < SUBACK_FAILURE:
                     features.subscribed(topic_filter, qos)
 
-        self._change_session(after, suback(event.packet_id, codes), subscribed)
+        self._change_session(after, self._dialect.suback(event.packet_id, codes), subscribed)
 
     def _unsubscribe(self, event: Unsubscribe) -> None:
         assert self._session is not None
+        assert self._dialect is not None
+        known = [each in self._session.filters for each in event.filters]
         gone = [each for each in event.filters if each in self._session.filters]
 
         def unsubscribed(features: Features) -> None:
@@ -417,7 +464,7 @@ class MqttLink(asyncio.Protocol):
                 features.unsubscribed(topic_filter)
 
         after = {each: qos for each, qos in self._session.filters.items() if each not in gone}
-        self._change_session(after, unsuback(event.packet_id), unsubscribed)
+        self._change_session(after, self._dialect.unsuback(event.packet_id, known), unsubscribed)
 
     def _change_session(self, after: dict[bytes, int], answer: bytes, then: Callable[[Features], None]) -> None:
         """Answer once the change is in force; what stands behind it on the wire waits."""
@@ -435,12 +482,11 @@ class MqttLink(asyncio.Protocol):
         try:
             await self._session.store(after)
         except HubError as error:
-            self._refused(error, "mqtt/subscribe")
-            self.close()
+            self._end_for(error, "mqtt/subscribe")
             return
         except Exception:
             log.exception("a subscription could not be stored")
-            self.close()
+            self.close(ServerBusy())
             return
         finally:
             self._login = None
@@ -457,12 +503,14 @@ class MqttLink(asyncio.Protocol):
         if self._features is None:
             assert self.principal is not None
             assert self._session is not None
+            assert self._dialect is not None
             self._features = Features(
                 Device(
                     self._listener,
                     self.principal,
                     self._info,
                     self._session.filters,
+                    self._dialect,
                     self._send,
                     self._end,
                     self._is_clogged,
@@ -504,7 +552,7 @@ class MqttLink(asyncio.Protocol):
     def _end(self, error: HubError) -> None:
         """A feature's request that the link does not survive; the refusal is recorded already."""
         log.debug("%s is closed: %s", self._name, error.reason)
-        self.close()
+        self.close(error)
 
     def _sections(self, event: Publish) -> bytes:
         """The slow path of a publish: its topic is checked, its bag parsed, its exact size counted."""
@@ -516,20 +564,54 @@ class MqttLink(asyncio.Protocol):
             raise Forbidden(
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
                 remedy=f"this identity publishes to {topic.decode()}/",
-            )
+            ).by("L-M14")
         if len(event.topic) > TOPIC_LENGTH.value:
             raise BadRequest(reason="the topic is too long")
         system, properties = parse_bag(rest)
         message = Message(body=event.payload, system=system, properties=properties)
+        if event.flags & HAS_PROPERTIES and event.properties is not None:
+            message = with_properties(message, event.properties, listener.clock.now())
         if (size := message.size()) > listener.limits.device_to_cloud_size:
             raise MessageTooLarge(reason=f"{size} bytes with properties", remedy="send less at once")
-        if event.flags & 9:
+        if event.flags & _SAYS_MORE:
             message = with_flags(message, retain=event.retain, dup=event.dup)
-            return listener.encoding.sections(sender.principal, system, message.properties)
+            return listener.encoding.sections(sender.principal, message.system, message.properties)
         sections = listener.encoding.sections(sender.principal, system, properties)
         if len(self._bag_sections) < _BAGS_KEPT and len(event.topic) < 1024:
             self._bag_sections[event.topic] = sections
         return sections
+
+    def _disconnect(self, event: Disconnect) -> None:
+        if event.reason != packets5.DISCONNECT_WITH_WILL:
+            self._will = None
+        self._connection.state = State.CLOSED
+        self._leaving = True
+        expiry = event.properties.values.get("session_expiry")
+        if isinstance(expiry, int) and self._session is not None:
+            self._listener.run(self._end_session(self._session, expiry))
+        self._leave()
+
+    async def _end_session(self, session: Session, expiry: int) -> None:
+        """A client of MQTT 5 gives its session another span at its end."""
+        assert self._dialect is not None
+        try:
+            if self._dialect.session_expiry == 0 and expiry:
+                raise BadRequest(reason="a session without expiry cannot be given one at its end")
+            await session.end_after(expiry)
+        except HubError as error:
+            self._refused(error, "mqtt/disconnect")
+
+    def _leave_will(self, will: Will) -> None:
+        """Now, or when the delay that the client asked for is over, or its session if that is earlier."""
+        delay = will.properties.number("will_delay")
+        session_expiry = self._dialect.session_expiry if self._dialect is not None else 0
+        if session_expiry is not None:
+            delay = min(delay, session_expiry)
+        if delay and self.principal is not None:
+            until = self._listener.clock.monotonic() + delay
+            self._listener.wills.delay(self.principal.name, until, partial(self._publish_will, will))
+        else:
+            self._publish_will(will)
 
     def _publish_will(self, will: Will) -> None:
         sender = self._sender
@@ -539,6 +621,7 @@ class MqttLink(asyncio.Protocol):
             system, properties = parse_bag(will.topic[len(self._topic) :])
             message = Message(body=will.payload, system=system, properties={**properties, **_WILL})
             message = with_flags(message, retain=will.retain, dup=False)
+            message = with_properties(message, will.properties, self._listener.clock.now())
             self._listener.to_cloud.accept(sender, [message], _nobody_waits)
         except HubError as error:
             self._refused(error, "mqtt/will")

@@ -1,7 +1,10 @@
 """The MQTT surface: what all its links share. Start at ``MqttListener.protocol``."""
 
 import asyncio
+import math
 import struct
+from collections.abc import Coroutine
+from typing import Any
 
 from hubkeep.limits import CONNECT_WITHIN, PUBLISH_ALLOWANCE, Limits
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
@@ -15,6 +18,7 @@ from ..deliveries import Deliveries
 from ..device_twins import DeviceTwins
 from ..sessions import Sessions
 from .link import MqttLink
+from .wills import DelayedWills
 
 _INT64 = struct.Struct(">q")
 
@@ -46,21 +50,31 @@ class MqttListener:
         self.lenient_subscriptions = lenient_subscriptions
         self.deliveries, self.subscriptions = deliveries, subscriptions
         self.links: set[MqttLink] = set()
+        self.wills = DelayedWills()
+        self._left_behind: set[asyncio.Task[None]] = set()
         self.accepted = 0
+        self.max_packet = limits.device_to_cloud_size + limits.topic_length + PUBLISH_ALLOWANCE.value
         self.stray_acknowledgements = 0  # PUBACKs for what was not in flight (L-M17)
         self.data_section_head = data_section_head
         # below this, topic and payload together cannot pass the limit, whatever the topic holds
         self.small_enough = limits.device_to_cloud_size
         self.bounds = MqttBounds(
             max_connect=limits.connect_bytes,
-            max_packet=limits.device_to_cloud_size + limits.topic_length + PUBLISH_ALLOWANCE.value,
+            max_packet=self.max_packet,
             connect_within=min(limits.connect_within, CONNECT_WITHIN.value),
             keep_alive_cap=limits.keep_alive_cap,
+            topic_aliases=limits.topic_aliases,
         )
 
     def protocol(self) -> asyncio.Protocol:
         """A factory for listeners and WebSocket tunnels."""
         return MqttLink(self)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work that a link leaves behind."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._left_behind.add(task)
+        task.add_done_callback(self._left_behind.discard)
 
     def ingress_stamp(self) -> bytes:
         """Now, as the stored form of an event begins."""
@@ -71,8 +85,10 @@ class MqttListener:
         monotonic, wall = self.clock.monotonic(), self.clock.now()
         for link in tuple(self.links):
             link.check(monotonic, wall)
+        self.wills.publish_due(monotonic)
 
     def close(self) -> None:
         """The hub stops: links end; what they sent is still committed and acknowledged if time allows."""
         for link in tuple(self.links):
-            link.close()
+            link.close(None)
+        self.wills.publish_due(math.inf)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from hubkeep.errors import BadRequest, Forbidden, HubError, StoreUnavailable, Throttled
 from hubkeep.model import DesiredPatch
 from hubkeep.ports import desired_subject
-from hubkeep.wire.mqtt import Publish, publish
+from hubkeep.wire.mqtt import Publish
 
 from ..device_twins import TwinAnswer, desired_body
 from .topics import request_topic
@@ -117,13 +117,13 @@ class TwinFeature:
             topic = b"$iothub/twin/res/%03d/?$rid=%b" % (answer.status, request.rid)
             if answer.version is not None:
                 topic += b"&$version=%d" % answer.version
-            self._device.send(publish(topic, answer.body))
+            self._device.publish(topic, answer.body)
         request.acknowledge()
 
     def _push(self, payload: object) -> None:
         assert isinstance(payload, DesiredPatch)
         topic = b"$iothub/twin/PATCH/properties/desired/?$version=%d" % payload.version
-        self._device.send(publish(topic, desired_body(payload)))
+        self._device.publish(topic, desired_body(payload))
 
 
 def _version(text: bytes | None) -> int | None:

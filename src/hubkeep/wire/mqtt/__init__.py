@@ -7,6 +7,7 @@ from . import packets5
 from .connection import HubConnection, MqttBounds, State
 from .fields import MqttError
 from .packets import (
+    HAS_PROPERTIES,
     Connect,
     Disconnect,
     PubAck,
@@ -23,6 +24,7 @@ from .packets import (
 from .properties import NO_PROPERTIES, Properties
 
 __all__ = [
+    "HAS_PROPERTIES",
     "NO_PROPERTIES",
     "Connect",
     "Disconnect",

@@ -14,6 +14,7 @@ from .properties import NO_PROPERTIES, Properties
 
 CONNACK_ACCEPTED: Final = 0
 CONNACK_WRONG_LEVEL: Final = 1
+HAS_PROPERTIES: Final = 0x10
 SUBACK_FAILURE: Final = 0x80
 PINGRESP: Final = b"\xd0\x00"
 
@@ -50,7 +51,8 @@ class Connect(msgspec.Struct, frozen=True):
 class Publish(msgspec.Struct, frozen=True, gc=False):
     """flags: the low half of the first byte (dup 8, qos 6, retain 1). packet_id: two bytes as sent, empty for QoS 0.
 
-    properties: of MQTT 5; None in MQTT 3.1.1.
+    properties: of MQTT 5; None in MQTT 3.1.1. flags also holds HAS_PROPERTIES when they say more than an alias, so that
+    one test finds every publish whose topic does not tell all.
     """
 
     topic: bytes

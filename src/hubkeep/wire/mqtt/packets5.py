@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from .fields import Fields, MqttError, varint
-from .packets import Connect, Disconnect, PingRequest, PubAck, Publish, Subscribe, Unsubscribe, Will
+from .packets import HAS_PROPERTIES, Connect, Disconnect, PingRequest, PubAck, Publish, Subscribe, Unsubscribe, Will
 from .properties import NO_PROPERTIES, Properties, encode_properties, parse_properties
 
 SUCCESS: Final = 0x00
@@ -79,6 +79,8 @@ def _publish(flags: int, fields: Fields) -> Publish:
     elif flags & 8:
         raise MqttError("DUP with QoS 0", "MQTT-3.3.1-2")
     properties = parse_properties(fields, "PUBLISH")
+    if properties.user or properties.values.keys() - {"topic_alias"}:
+        flags |= HAS_PROPERTIES
     return Publish(topic, fields.rest(), flags, packet_id, properties)
 
 

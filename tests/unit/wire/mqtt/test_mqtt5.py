@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hubkeep.wire.mqtt import (
+    HAS_PROPERTIES,
     Connect,
     Disconnect,
     HubConnection,
@@ -78,7 +79,7 @@ def test_connect_with_everything() -> None:
 def test_packets_behind_connect() -> None:
     properties = Properties({"content_type": "application/json", "message_expiry": 60}, (("k", "v"), ("k", "w")))
     assert behind_connect(packets5.publish(b"t", b"x", packet_id=7, properties=properties)) == [
-        Publish(b"t", b"x", 2, b"\0\7", properties)
+        Publish(b"t", b"x", 2 | HAS_PROPERTIES, b"\0\7", properties)
     ]
     assert behind_connect(b"\x40\x02\0\7" + b"\x40\x03\0\7\x83" + b"\x40\x04\0\7\x10\0") == [
         PubAck(7), PubAck(7, 0x83), PubAck(7, 0x10),

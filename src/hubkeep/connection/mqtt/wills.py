@@ -1,0 +1,31 @@
+"""Wills that MQTT 5 clients want sent only after a while, unless they are back by then (MQTT 5, 3.1.3.2.2)."""
+
+from collections.abc import Callable
+from typing import Final
+
+_KEPT: Final = 10_000  # beyond it, a will goes at once
+
+
+class DelayedWills:
+    """By client id. Times are monotonic seconds."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[float, Callable[[], None]]] = {}
+
+    def delay(self, client_id: str, until: float, publish: Callable[[], None]) -> None:
+        if len(self._waiting) >= _KEPT:
+            publish()
+            return
+        self._waiting[client_id] = (until, publish)
+
+    def cancel(self, client_id: str) -> None:
+        """The client is back."""
+        self._waiting.pop(client_id, None)
+
+    def publish_due(self, now: float) -> None:
+        for client_id, (until, publish) in tuple(self._waiting.items()):
+            if until <= now:
+                del self._waiting[client_id]
+                publish()
