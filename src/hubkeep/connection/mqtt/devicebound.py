@@ -82,7 +82,7 @@ class DeviceBound:
         topic = self._prefix + encode_bag(content)
         if len(topic) > _TOPIC_BYTES or not self._device.takes(topic, content):
             error = BadRequest(
-                reason=f"the properties of message {content.system.message_id} do not fit a topic or a packet of the client",
+                reason=f"message {content.system.message_id} does not fit a topic or a packet of the client",
                 remedy="send fewer or shorter properties, or receive over AMQP",
             )
             self._refused(error)
