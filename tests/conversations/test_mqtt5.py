@@ -210,6 +210,11 @@ def devicebound(device_id: str) -> bytes:
     return packet(0x82, b"\0\1\0" + text(f"devices/{device_id}/messages/devicebound/#") + b"\1")
 
 
+def wait_until_gone(hub: HubInThread, device_id: str) -> None:
+    path = f"/devices/{device_id}?{VERSION}"
+    assert eventually(lambda: request(hub, "GET", path).body["connectionState"] == "Disconnected", 10)
+
+
 def test_sessions_end_when_the_client_said() -> None:
     with HubInThread() as hub:
 
@@ -222,10 +227,7 @@ def test_sessions_end_when_the_client_said() -> None:
                 assert peer.read() == (0x90, b"\0\1\0\1")
                 peer.send(b"\xe0\0")
                 assert peer.read() is None
-            # the registry has to know that it is gone: from then on its session's time runs
-            assert eventually(
-                lambda: request(hub, "GET", f"/devices/s?{VERSION}").body["connectionState"] == "Disconnected", 10
-            )
+            wait_until_gone(hub, "s")  # from then on its session's time runs
             return answer[1][0]
 
         assert present(clean=False, session_expiry=100) == 0
@@ -255,6 +257,7 @@ def test_a_will_waits_for_its_delay_and_is_forgotten_when_the_client_is_back() -
             peer.send(b"\xe0\0")
         with connected5(hub, "w", clean=False, session_expiry=100, will=will("third")):
             pass
+        wait_until_gone(hub, "w")
         hub.clock.move(31)
         events = hub.wait_for_events(2, device="w")
         assert [event["body"] for event in events] == ["back", "third"]

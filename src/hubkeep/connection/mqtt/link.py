@@ -14,6 +14,7 @@ from hubkeep.errors import (
     BadRequest,
     Forbidden,
     HubError,
+    LinkStolen,
     MessageTooLarge,
     RequestTimeout,
     ServerBusy,
@@ -306,6 +307,8 @@ class MqttLink(asyncio.Protocol):
         if self._features is not None:
             self._features.close(cut=True)
             self._features = None
+        if isinstance(error, LinkStolen) and self._will is not None and self._will_delay(self._will):
+            self._will = None  # the client is back before the delay is over
         words = self._dialect.farewell(error) if self._dialect is not None else b""
         self._connection.state = State.CLOSED
         if self._transport is None:
@@ -603,15 +606,17 @@ class MqttLink(asyncio.Protocol):
 
     def _leave_will(self, will: Will) -> None:
         """Now, or when the delay that the client asked for is over, or its session if that is earlier."""
-        delay = will.properties.number("will_delay")
-        session_expiry = self._dialect.session_expiry if self._dialect is not None else 0
-        if session_expiry is not None:
-            delay = min(delay, session_expiry)
+        delay = self._will_delay(will)
         if delay and self.principal is not None:
             until = self._listener.clock.monotonic() + delay
             self._listener.wills.delay(self.principal.name, until, partial(self._publish_will, will))
         else:
             self._publish_will(will)
+
+    def _will_delay(self, will: Will) -> int:
+        delay = will.properties.number("will_delay")
+        session_expiry = self._dialect.session_expiry if self._dialect is not None else 0
+        return delay if session_expiry is None else min(delay, session_expiry)
 
     def _publish_will(self, will: Will) -> None:
         sender = self._sender
