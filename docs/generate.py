@@ -64,13 +64,22 @@ def errors() -> Iterator[str]:
         "mend it are kept for the operator, `hubkeep explain TRACKING-ID` shows them, and `hubkeep explain CODE` this entry.\n\n"
         'HTTPS answers carry a JSON body `{"Message": "ErrorCode:NAME;text", "ExceptionMessage": "Tracking ID:..."}` and the\n'
         "header `iothub-errorcode`. AMQP refusals carry the condition, the text and the tracking id. MQTT 3.1.1 has the return\n"
-        "code of CONNACK alone; after it the connection is closed."
+        "code of CONNACK alone; after it the connection is closed. MQTT 5 has the reason in CONNACK and DISCONNECT."
     )
     rows = sorted(ON_WIRE.items(), key=lambda item: (item[1].number, item[0].__name__))
     yield table(
-        ("Number", "Name", "HTTP", "AMQP condition", "CONNACK", "Text", "When"),
+        ("Number", "Name", "HTTP", "AMQP condition", "CONNACK", "MQTT 5", "Text", "When"),
         [
-            (row.number, row.name, row.http, f"`{row.amqp}`", row.connack, kind.text, meaning(kind))
+            (
+                row.number,
+                row.name,
+                row.http,
+                f"`{row.amqp}`",
+                row.connack,
+                f"0x{row.mqtt5:02X}",
+                kind.text,
+                meaning(kind),
+            )
             for kind, row in rows
         ],
     )

@@ -70,6 +70,7 @@ def _error_rows(key: str) -> list[dict[str, Any]]:
             "http": row.http,
             "amqp": row.amqp,
             "mqtt connack": row.connack,
+            "mqtt 5 reason": f"0x{row.mqtt5:02X}",
         }
         for error, row in ON_WIRE.items()
         if wanted and wanted in {str(row.number), row.name.lower()}
