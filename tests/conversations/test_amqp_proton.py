@@ -7,7 +7,7 @@ import pytest
 from proton import Message, symbol
 from proton.utils import BlockingConnection, LinkDetached
 
-from conversations.amqp_peer import Server, serving
+from conversations.amqp_engine import Server, serving
 
 
 @pytest.fixture

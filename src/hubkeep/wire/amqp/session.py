@@ -56,7 +56,9 @@ class Session:
         self._by_name: dict[str, SendingLink] = {}
         self.unsettled: dict[int, SendingLink] = {}
         self.ended = False
-        self.handle_max = min(connection.bounds.links, begin.handle_max if begin.handle_max is not None else 0xFFFFFFFF)
+        self.handle_max = min(
+            connection.bounds.links - 1, begin.handle_max if begin.handle_max is not None else 0xFFFFFFFF
+        )
         self._next_incoming_id = begin.next_outgoing_id
         self._incoming_window = connection.bounds.incoming_window
         self._remote_window = begin.incoming_window
