@@ -5,6 +5,7 @@ with the connection, the link, and the principal that acts (for device links: th
 token stands for it). Roles are the client's own, as in the table of operations.
 """
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -38,6 +39,7 @@ DEVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
 SERVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {}
 
 _RUNTIME: Final = "com.microsoft:enable-receiver-runtime-metric"
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _EPOCH: Final = "com.microsoft:epoch"
 
 
@@ -143,7 +145,9 @@ def _redirect(connection: "AmqpLink", link: Link, rest: str) -> None:
     listener = connection.listener
     if connection.rights.holder("events/manage", ("messages", "events")) is None:
         raise Unauthorized(reason="no authorisation for messages/events")
-    host, port = connection.hostname or listener.host_name, 5671
+    # the name that the client dialled, as its open tells it: the hub may be known by another one outside
+    dialled = connection.hostname.partition(":")[0]
+    host, port = dialled if _HOST_NAME.fullmatch(dialled) else listener.host_name, 5671
     info = {
         "hostname": host,
         "network-host": host,
