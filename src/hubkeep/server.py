@@ -231,6 +231,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             authentication=authentication,
             to_cloud=to_cloud,
             log=event_log,
+            deliveries=deliveries,
             sessions=sessions,
             admission=admission,
             refuse=refusals.record,

@@ -26,6 +26,9 @@ class Receiver(Protocol):
     def deliver(self, message: Locked) -> None:
         """Send it. Called only while there is room."""
 
+    def idle(self) -> None:
+        """It had room, and nothing more waits."""
+
     def failed(self, error: HubError) -> None:
         """The queue cannot be read or written now, or another receiver of the same identity took over."""
 
@@ -76,6 +79,7 @@ class Feed:
                 while not self._stopped and self._receiver.room() > 0:
                     message = await to_device.receive(self.queue)
                     if message is None:
+                        self._receiver.idle()
                         break
                     self._take(message)
         except HubError as error:

@@ -76,6 +76,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("feedback/receive", "https", "GET /messages/servicebound/feedback", _SERVICE),
     Operation("feedback/settle", "https", "DELETE /messages/servicebound/feedback/{lock_token}", _SERVICE),
     Operation("feedback/abandon", "https", "POST /messages/servicebound/feedback/{lock_token}/abandon", _SERVICE),
+    Operation("devicebound/attach", "amqp", "receiver /devices/{device}/messages/devicebound", _DEVICE),
+    Operation("inputs/attach", "amqp", "receiver /devices/{device}/messages/events", _DEVICE),
+    Operation("devicebound/transfer", "amqp", "sender /messages/devicebound", _SERVICE),
+    Operation("feedback/attach", "amqp", "receiver /messages/servicebound/feedback", _SERVICE),
     Operation("devicebound/deliver", "mqtt", "SUBSCRIBE devices/{device}/messages/devicebound/#", _DEVICE),
     # the Event Hubs-compatible endpoint
     Operation("events/read", "amqp", "receiver {events}/ConsumerGroups/{group}/Partitions/{partition}", _SERVICE),

@@ -15,7 +15,9 @@ from hubkeep.wire.amqp import Link, SendingLink, UInt
 
 from .addresses import DeviceAddress, device_address, position, reader_address, segments
 from .endpoint import LinkEndpoint
+from .queues import InputsLink, device_bound, feedback
 from .readers import Reader
+from .sending import DeviceSender
 from .telemetry import TelemetryLink
 
 if TYPE_CHECKING:
@@ -34,9 +36,14 @@ class LinkKind(NamedTuple):
 # by role and by what follows the identity, in lower case (device-protocols 4.5)
 DEVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
     ("sender", "messages/events"): LinkKind("events/send", TelemetryLink),
+    ("receiver", "messages/devicebound"): LinkKind("devicebound/attach", device_bound),
+    ("receiver", "messages/events"): LinkKind("inputs/attach", InputsLink),
 }
 # by role and whole address, in lower case (service-protocols 4.3 to 4.5)
-SERVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {}
+SERVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
+    ("sender", "messages/devicebound"): LinkKind("devicebound/transfer", DeviceSender),
+    ("receiver", "messages/servicebound/feedback"): LinkKind("feedback/attach", feedback),
+}
 
 _RUNTIME: Final = "com.microsoft:enable-receiver-runtime-metric"
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")

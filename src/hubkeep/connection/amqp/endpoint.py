@@ -20,6 +20,8 @@ class LinkEndpoint:
 
     __slots__ = ()
 
+    settles = False  # whether it answers outcomes that the peer left open itself
+
     async def start(self) -> None:
         """Accept the link, give credit. Raises HubError: then the link is refused with it."""
 
@@ -30,7 +32,8 @@ class LinkEndpoint:
         """The peer gave credit, opened its window, or asks to drain (then call ``link.drained`` when out of work)."""
 
     def settled(self, event: Settled) -> None:
-        """The peer's outcome for what was sent. Unless ``event.settled``, the connection settles in return."""
+        """The peer's outcome for what was sent. Unless ``event.settled``, the connection settles in return, or what
+        says that it ``settles`` does, once it has carried the outcome out."""
 
     def writable(self) -> None:
         """The peer has taken what waited to go out."""

@@ -278,9 +278,10 @@ class AmqpLink(asyncio.Protocol):
             if (attached := self._attached.get(event.link)) is not None:
                 attached.endpoint.credited(event.link)
         elif isinstance(event, Settled):
-            if not event.settled:
+            attached = self._attached.get(event.link)
+            if not event.settled and (attached is None or not attached.endpoint.settles):
                 event.link.settle(event.delivery_ids, event.state)
-            if (attached := self._attached.get(event.link)) is not None:
+            if attached is not None:
                 attached.endpoint.settled(event)
         elif isinstance(event, LinkAttached):
             self._wait_for(attach(self, event.link))

@@ -27,6 +27,7 @@ from hubkeep.wire.amqp import Bounds
 
 from ..admission import Admission
 from ..authentication import Authentication
+from ..deliveries import Deliveries
 from ..sessions import Sessions
 from .link import AmqpLink
 from .readers import Readers
@@ -43,6 +44,7 @@ class AmqpListener:
         authentication: Authentication,
         to_cloud: DeviceToCloud,
         log: FlowControlledLog,
+        deliveries: Deliveries,
         sessions: Sessions,
         admission: Admission,
         refuse: RecordRefusal,
@@ -54,6 +56,7 @@ class AmqpListener:
         created: int,
     ) -> None:
         self.authentication, self.to_cloud, self.log, self.sessions = authentication, to_cloud, log, sessions
+        self.deliveries = deliveries
         self.admission, self.refuse, self.clock, self.limits = admission, refuse, clock, limits
         self.host_name, self.events_name, self.created = host_name, events_name, created
         self.container_id = f"hubkeep-{uuid.uuid4().hex}"

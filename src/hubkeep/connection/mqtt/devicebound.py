@@ -97,6 +97,9 @@ class DeviceBound:
             self._device.publish(topic, content.body, message=content)
             feed.settle(message, "completed")
 
+    def idle(self) -> None:
+        return
+
     def failed(self, error: HubError) -> None:
         self._refused(error)
         self._device.end(error)
