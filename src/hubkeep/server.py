@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from hubkeep.bus.in_process import InProcessBus
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies, published_key
 from hubkeep.cloud.secrets import KeyFileError, open_seal, write_secret
+from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission
 from hubkeep.connection.amqp.link import AmqpLink
 from hubkeep.connection.amqp.listener import AmqpListener
@@ -210,6 +212,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         admission = Admission(limits, _most_connections(), authentication.failed.blocked)
         certificates = ensure_server_certificates(directory, names, write_secret)
         tls = ListenerContext(certificates.chains, settings.tls)
+        transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 
         mqtt = MqttListener(
             authentication=authentication,
@@ -429,16 +432,11 @@ async def _listen(
     handshake_within: float,
 ) -> None:
     settings = hub.settings.listeners
-    loop = asyncio.get_running_loop()
-    timeout = {"ssl_handshake_timeout": handshake_within} if context is not None else {}
-
-    async def listen(on: int) -> Any:
-        return await _create_server()(
-            loop, factory, settings.address, on, ssl=context, backlog=settings.backlog, **timeout
-        )
-
+    listen = functools.partial(
+        transports.listen, factory, context=context, backlog=settings.backlog, handshake_within=handshake_within
+    )
     try:
-        server = await listen(port)
+        server = await listen(settings.address, port)
     except OSError as error:
         failure = _why_not(kind, port, error)
         if hub.settings.mode != _GOES_ON_WITHOUT:
@@ -447,7 +445,7 @@ async def _listen(
         if kind != "https":
             return
         # the commands need it; programs with the port built in go without
-        server = await listen(0)
+        server = await listen(settings.address, 0)
     hub.ports[kind] = server.sockets[0].getsockname()[1]
     up.callback(server.close)
 
@@ -461,17 +459,6 @@ async def _listen_metrics(hub: Hub, up: contextlib.AsyncExitStack, port: int, fa
         server = await loop.create_server(factory, "127.0.0.1", 0)
     hub.ports["metrics"] = server.sockets[0].getsockname()[1]
     up.callback(server.close)
-
-
-def _create_server() -> Any:
-    """The fast transports where they are installed, the loop's own elsewhere."""
-    try:
-        import aiofastnet  # noqa: PLC0415  # optional
-    except ImportError:
-        return lambda loop, factory, *where, **options: loop.create_server(factory, *where, **options)
-    # it logs a failed handshake with a traceback; such refusals are counted, not printed
-    logging.getLogger("aiofastnet").disabled = True
-    return aiofastnet.create_server
 
 
 def _why_not(kind: str, port: int, error: OSError) -> CannotListen:
