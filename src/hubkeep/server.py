@@ -273,7 +273,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         pages = HealthPages(registry_of(metrics), lambda: _unhealthy(event_log, registry))
         health = await up.enter_async_context(pages.serving())
 
-        jobs = await up.enter_async_context(asyncio.TaskGroup())
+        jobs = await up.enter_async_context(_job_group())
         up.callback(_cancel_all, tasks := [])
         disk = DiskJob(directory, event_log, limits)
         await disk.run()
@@ -317,6 +317,18 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.callback(amqp.close)
         await _describe(hub, published=published, identities=identities)
         yield hub
+
+
+@contextlib.asynccontextmanager
+async def _job_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that hands on a single failure as itself: why a hub cannot start is told to people."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        if len(failures.exceptions) > 1:
+            raise
+        raise failures.exceptions[0] from None
 
 
 @contextlib.contextmanager

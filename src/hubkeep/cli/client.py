@@ -20,6 +20,11 @@ CONNECTION_STRING_VARIABLE: Final = "HUBKEEP_CONNECTION_STRING"
 TRUST_BUNDLE_VARIABLE: Final = "HUBKEEP_TRUST_BUNDLE"
 _TIMEOUT: Final = 15.0
 _TOKEN_SECONDS: Final = 3600
+_CURES: Final = {
+    "DeviceNotFound": "hubkeep device list shows those that exist; ids are case-sensitive",
+    "DeviceAlreadyExists": "hubkeep device show ID, or hubkeep device update ID",
+    "PreconditionFailed": "somebody else changed it meanwhile: try again",
+}
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where a hub on all addresses is reached from here
 
 
@@ -194,5 +199,5 @@ def _refused(response: http.client.HTTPResponse, content: bytes) -> CommandFailu
         tracking_id = body["ExceptionMessage"].partition("Tracking ID:")[2].partition("-")[0]
     except (ValueError, KeyError, TypeError, AttributeError):
         return CommandFailure(f"the hub answered {response.status} {response.reason}")
-    cure = f"hubkeep explain {tracking_id}" if tracking_id else ""
+    cure = _CURES.get(name) or (f"hubkeep explain {tracking_id}" if tracking_id else "")
     return CommandFailure(f"{text} ({response.status}, {name})", cure)

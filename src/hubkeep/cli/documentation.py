@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markdown import Markdown
 
 from .failure import MISUSED, CommandFailure
 from .output import out, print_plain
@@ -26,6 +25,8 @@ def help_command(
         raise CommandFailure(f"there is no topic {topic!r}", "hubkeep help topics", MISUSED)
     text = wanted[0].read_text()
     if out.is_terminal:
+        from rich.markdown import Markdown  # noqa: PLC0415  # slow to import, and the other commands need none
+
         out.print(Markdown(text))
     else:
         print_plain(text)

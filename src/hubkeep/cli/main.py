@@ -12,6 +12,7 @@ from . import devices, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
+from .examples import give_examples
 from .explain import explain
 from .failure import MISUSED, CommandFailure
 from .monitor import monitor
@@ -102,6 +103,7 @@ app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)
 app.command()(doctor)
 app.command("help")(help_command)
+give_examples(app)
 
 
 def _print_version(value: bool) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from .client import CONNECTION_STRING_VARIABLE, TRUST_BUNDLE_VARIABLE, HubClient, HubPlace, device_path
 from .devices import connection_string_of
@@ -98,6 +96,10 @@ def _with_public_roots(bundle: Path, path: Path) -> str:
 
 def _java_truststore(bundle: Path, path: Path) -> str | None:
     """Java reads no PEM; only newer versions of cryptography write its truststore."""
+    # slow to import, and the other commands need none
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12  # noqa: PLC0415
+
     serialize = getattr(pkcs12, "serialize_java_truststore", None)
     if serialize is None:
         return None

@@ -69,7 +69,7 @@ def inspect(
     except CommandFailure as failure:
         problems, signed_by = [f"not checked with the hub: {failure.cause}"], ""
     if remaining < 0:
-        problems.insert(0, f"it expired {-remaining:.0f} s ago")
+        problems.insert(0, f"it expired {dt.timedelta(seconds=int(-remaining))} (h:mm:ss) ago: hubkeep token make")
     said = {
         "resource": "/".join((resource.host, *resource.segments)),
         "policy": parsed.skn,

@@ -1,0 +1,38 @@
+"""An example for the ``--help`` of every command; a test holds that each has one."""
+
+from typing import Final
+
+import typer
+
+EXAMPLES: Final = {
+    "dev": "hubkeep dev --ephemeral --listen 127.0.0.2 --host-name 127.0.0.2",
+    "serve": "hubkeep serve --data /var/lib/hubkeep --host-name hub.example.net --listen 0.0.0.0",
+    "demo": "hubkeep demo --seconds 20",
+    "run": "hubkeep run --device press-07 -- python my_program.py",
+    "monitor": "hubkeep monitor --device press-07 --property alarm=true --json",
+    "connection-string": "hubkeep connection-string --device press-07",
+    "explain": "hubkeep explain press-07",
+    "doctor": "hubkeep doctor --data /var/lib/hubkeep",
+    "help": "hubkeep help differences",
+    "device create": "hubkeep device create press-07",
+    "device show": "hubkeep device show press-07 --json",
+    "device list": "hubkeep device list --top 20",
+    "device update": "hubkeep device update press-07 --new-keys",
+    "device delete": "hubkeep device delete press-07",
+    "device block": "hubkeep device block press-07 --reason 'stolen from hall 3'",
+    "device unblock": "hubkeep device unblock press-07",
+    "token make": "hubkeep token make --device press-07 --seconds 600",
+    "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
+}
+
+
+def give_examples(app: typer.Typer, noun: str = "") -> None:
+    """End the help of every command below ``app`` with its example."""
+    for command in app.registered_commands:
+        assert command.callback is not None, "commands are registered by their function"
+        verb = command.name or command.callback.__name__
+        if example := EXAMPLES.get(f"{noun} {verb}".strip()):
+            command.epilog = f"Example:  {example}"
+    for group in app.registered_groups:
+        assert group.typer_instance is not None, "groups are registered by their app"
+        give_examples(group.typer_instance, f"{noun} {group.name}".strip())
