@@ -13,7 +13,7 @@ test: $(STAMP)  ## set up what the tests need, then run them all
 	$(BIN)/python tests/setup.py
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 bench: $(STAMP)  ## the benchmark tables, beside Mosquitto
 	$(BIN)/python benchmarks/bench.py $(ARGS)

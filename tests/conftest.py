@@ -12,7 +12,7 @@ import pytest
 
 from hubkeep.testing import HubInThread
 
-pytest_plugins = ["spec.coverage"]
+pytest_plugins = ["spec.coverage", "accounts"]
 
 NODE = Path(__file__).parent / "compatibility" / "node"
 

@@ -1,45 +1,74 @@
-"""What the tests need besides Python packages, installed if it is missing: Debian packages (as root) and Node clients.
+"""What the tests need besides Python packages, installed where it is missing: Debian packages (as root), Node clients.
 
-A machine that cannot install one of them goes on: the tests that need it are one named skip each.
+A machine that cannot install one of them goes on: each test that needs it is one skip with a name, and says so here.
+Run again, it only looks whether everything is there.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 NODE = Path(__file__).parent / "compatibility" / "node"
+# command to the Debian package that has it
 COMMANDS = {
+    "curl": "curl",
+    "ip": "iproute2",
     "mosquitto_pub": "mosquitto-clients",
+    "node": "nodejs",
+    "npm": "npm",
     "openssl": "openssl",
-    # the benchmark's programs, and what it compares with
-    "gcc": "gcc libssl-dev",
-    "mosquitto": "mosquitto",
+    "setpriv": "util-linux",
 }
 
 
 def main() -> None:
-    absent = [packages for command, packages in COMMANDS.items() if _which(command) is None]
-    missing = sorted({package for packages in absent for package in packages.split()})
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-qq"], check=False)
-        subprocess.run(["apt-get", "install", "-y", "-qq", *missing], check=False, stdout=subprocess.DEVNULL)
-    elif missing:
-        print(f"not installed, their tests are skipped: {', '.join(missing)}", file=sys.stderr)
-    lock = NODE / "package-lock.json"
-    stamp = NODE / "node_modules" / ".installed"
-    if shutil.which("npm") is None:
-        print("npm is not installed: the tests with Node clients are skipped", file=sys.stderr)
-    elif lock.exists() and (not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime):
-        done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=NODE, check=False)
-        if done.returncode == 0:
-            stamp.touch()
+    install_debian_packages()
+    if missing := missing_commands():
+        told(f"not installed, and the tests that need them are skipped: {', '.join(missing)}")
+    install_node_clients()
 
 
-def _which(command: str) -> str | None:
-    """Servers lie where only root's path looks."""
-    return shutil.which(command, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+def missing_commands() -> list[str]:
+    return sorted(command for command in COMMANDS if shutil.which(command) is None)
+
+
+def install_debian_packages() -> None:
+    packages = sorted({COMMANDS[command] for command in missing_commands()})
+    if not packages:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        told(f"as root on Debian these would be installed: {' '.join(packages)}")
+        return
+    ran(["apt-get", "update", "-qq"])
+    ran(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages])
+
+
+def install_node_clients() -> None:
+    """``npm ci``, once for each state of the lock file."""
+    lock, stamp = NODE / "package-lock.json", NODE / "node_modules" / ".installed"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    if shutil.which("npm") is None or stamp.parent.is_symlink():  # npm would empty a folder that others use as well
+        return
+    if ran(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], NODE):
+        stamp.write_text(wanted)
+    else:
+        told("the Node clients cannot be installed here: their tests are skipped, or run with what is there")
+
+
+def ran(command: Sequence[str], folder: Path | None = None) -> bool:
+    """Whether it ended well."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def told(text: str) -> None:
+    print(f"tests/setup.py: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ client = EventHubConsumerClient.from_connection_string(
     os.environ["EVENT_HUB_CONN_STR"], consumer_group=os.environ.get("CONSUMER_GROUP", "$Default")
 )
 
+read = []
+
 
 def on_event(context, event):
-    global count
     device = event.system_properties[b"iothub-connection-device-id"].decode()
     print(f"{device}: {event.body_as_str()}  partition {context.partition_id} #{event.sequence_number}", flush=True)
-    count -= 1
-    if count == 0:
+    read.append(event)
+    if len(read) == count:
         client.close()  # ends receive() below
 
 

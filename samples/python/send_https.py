@@ -12,7 +12,7 @@ import time
 import urllib.parse
 import urllib.request
 
-# HostName=...;DeviceId=...;SharedAccessKey=...
+# it has three parts: HostName, DeviceId, SharedAccessKey
 text = os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
 parts = dict(part.split("=", 1) for part in text.split(";"))
 resource = urllib.parse.quote(f"{parts['HostName']}/devices/{parts['DeviceId']}", safe="")
