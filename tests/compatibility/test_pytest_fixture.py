@@ -1,7 +1,12 @@
 """``from hubkeep.testing import hub``: what a user's own test does with it."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from hubkeep.testing import HubInThread, hub
@@ -30,3 +35,29 @@ def test_time_passes_when_the_test_says_so(hub: HubInThread) -> None:
     before = hub.clock.now()
     hub.clock.move(3600)
     assert hub.clock.now() - before >= 3600
+
+
+FRESH_PROJECT = """
+import pytest
+from hubkeep.testing import hub
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_each_has_a_hub_of_its_own(hub, number):
+    hub.create_device(f"device-{number}")
+    assert hub.refusals() == []
+    assert hub.address.startswith("127.")
+"""
+
+
+@pytest.mark.parametrize("imported", [True, False], ids=["imported", "by-the-plugin-alone"])
+def test_a_fresh_project_in_parallel(tmp_path: Path, imported: bool) -> None:
+    text = FRESH_PROJECT if imported else FRESH_PROJECT.replace("from hubkeep.testing import hub\n", "")
+    (tmp_path / "test_theirs.py").write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-W", "error", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
