@@ -55,7 +55,20 @@ def test_a_fresh_project_in_parallel(tmp_path: Path, imported: bool) -> None:
     text = FRESH_PROJECT if imported else FRESH_PROJECT.replace("from hubkeep.testing import hub\n", "")
     (tmp_path / "test_theirs.py").write_text(text)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-W", "error", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+    ]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
     )
