@@ -272,6 +272,94 @@ def test_aio(filled: HubInThread, transport: TransportType) -> None:
     assert asyncio.run(first(30)) == [f"m{n}" for n in range(30)]
 
 
+def test_aio_batches_of_four_partitions() -> None:
+    devices = [f"spread-{number}" for number in range(8)]
+
+    async def all_of(hub: HubInThread) -> dict[str, set[str]]:
+        client = AioConsumerClient.from_connection_string(
+            hub.events_connection_string, consumer_group="$Default", load_balancing_interval=1
+        )
+        seen: dict[str, set[str]] = {}
+        done = asyncio.Event()
+
+        async def on_batch(context: Any, events: list[Any]) -> None:
+            assert len(events) <= 5
+            seen.setdefault(context.partition_id, set()).update(event.body_as_str() for event in events)
+            if sum(map(len, seen.values())) == len(devices) * 3:
+                done.set()
+
+        async with client:
+            assert await client.get_partition_ids() == ["0", "1", "2", "3"]
+            readers = [
+                asyncio.create_task(
+                    client.receive_batch(
+                        on_batch, max_batch_size=5, max_wait_time=1, partition_id=each, starting_position="-1"
+                    )
+                )
+                for each in ("0", "1", "2", "3")
+            ]
+            await asyncio.wait_for(done.wait(), 30)
+        await asyncio.gather(*readers)
+        return seen
+
+    with HubInThread() as hub, hub.trusted():
+        for device in devices:
+            hub.create_device(device)
+            _send_named(hub, device)
+        seen = asyncio.run(all_of(hub))
+        events = hub.wait_for_events(len(devices) * 3)
+    assert len(seen) > 1
+    where = {event["body"]: str(event["partition"]) for event in events}
+    assert {body: partition for partition, bodies in seen.items() for body in bodies} == where
+
+
+def _send_named(hub: HubInThread, device: str) -> None:
+    for number in range(3):
+        path = f"/devices/{device}/messages/events?{VERSION}"
+        assert request(hub, "POST", path, f"{device} {number}".encode(), policy="device").status == 204
+
+
+@pytest.mark.spec("S-111")
+def test_aio_a_higher_owner_level_takes_the_partition(filled: HubInThread) -> None:
+    where = {"partition_id": partition_of(filled), "starting_position": "-1"}
+
+    async def contend() -> tuple[str, str]:
+        clients = [
+            AioConsumerClient.from_connection_string(
+                filled.events_connection_string,
+                consumer_group="analytics",
+                retry_total=0,
+                load_balancing_interval=1,
+            )
+            for _ in range(2)
+        ]
+        low_reads = asyncio.Event()
+        stolen: asyncio.Queue[str] = asyncio.Queue()
+        read_by_high: asyncio.Queue[str] = asyncio.Queue()
+
+        async def on_low(_context: Any, _event: Any) -> None:
+            low_reads.set()
+
+        async def on_high(_context: Any, event: Any) -> None:
+            read_by_high.put_nowait(event.body_as_str())
+
+        async def on_error(_context: Any, error: Exception) -> None:
+            stolen.put_nowait(str(error))
+
+        async with clients[0] as low, clients[1] as high:
+            tasks = [asyncio.create_task(low.receive(on_low, on_error=on_error, owner_level=1, **where))]
+            await asyncio.wait_for(low_reads.wait(), 20)
+            tasks.append(asyncio.create_task(high.receive(on_high, owner_level=2, **where)))
+            error = await asyncio.wait_for(stolen.get(), 20)
+            first = await asyncio.wait_for(read_by_high.get(), 20)
+        await asyncio.gather(*tasks)
+        return error, first
+
+    error, first = asyncio.run(contend())
+    assert "amqp:link:stolen" in error
+    assert first == "m0"
+
+
 @pytest.mark.spec("S-12", "D-91", "L-A15")
 def test_who_may_not_read(filled: HubInThread) -> None:
     device_policy = (
