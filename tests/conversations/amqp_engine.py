@@ -12,6 +12,7 @@ from typing import Any
 from hubkeep.wire.amqp import (
     ACCEPTED,
     AmqpError,
+    Bounds,
     Credited,
     Delivered,
     HubConnection,
@@ -29,14 +30,32 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, server: "Server") -> None:
         self.server = server
-        self.engine = HubConnection(0.0, container_id="hub", mechanisms=["MSSBCBS", "PLAIN", "ANONYMOUS"])
+        self.loop = asyncio.get_running_loop()
+        mechanisms = ["MSSBCBS", "PLAIN", "ANONYMOUS", "EXTERNAL"]
+        bounds = Bounds(idle_time_out=server.idle_time_out)
+        self.engine = HubConnection(self.loop.time(), container_id="hub", mechanisms=mechanisms, bounds=bounds)
         self.sent: dict[SendingLink, int] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
+        self.timer = self.loop.call_later(0.1, self.tick)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.timer.cancel()
+
+    def tick(self) -> None:
+        now = self.loop.time()
+        if now >= self.engine.deadline and not self.engine.handle_timer(now):
+            self.server.timed_out += 1
+            self.transport.write(self.engine.data_to_send())
+            self.transport.close()
+            return
+        if out := self.engine.data_to_send():
+            self.transport.write(out)
+        self.timer = self.loop.call_later(0.1, self.tick)
 
     def data_received(self, data: bytes) -> None:
-        self.engine.receive_data(data, 0.0)
+        self.engine.receive_data(data, self.loop.time())
         try:
             while (event := self.engine.next_event()) is not None:
                 self.handle(event)
@@ -50,7 +69,8 @@ class Peer(asyncio.Protocol):
 
     def handle(self, event: Any) -> None:
         if isinstance(event, SaslInit):
-            self.engine.sasl_outcome(ok=True)
+            self.server.sasl.append((str(event.mechanism), event.response))
+            self.engine.sasl_outcome(ok=event.response != b"\0user\0wrong")
         elif isinstance(event, LinkAttached):
             link = event.link
             self.server.links += 1
@@ -90,7 +110,9 @@ class Server:
         self.settled: list[Settled] = []
         self.errors: list[AmqpError] = []
         self.plans: dict[str, tuple[int, int]] = {}
-        self.links = 0
+        self.sasl: list[tuple[str, bytes]] = []
+        self.links = self.timed_out = 0
+        self.idle_time_out = 240.0  # seconds; of connections from now on
         self.port = 0
 
 

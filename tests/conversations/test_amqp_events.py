@@ -326,7 +326,7 @@ def test_drain_sends_what_there_is_and_gives_the_rest_back(filled: Filled) -> No
         while not isinstance((got := peer.read()).performative, Flow):  # type: ignore[union-attr]
             assert isinstance(got.performative, Transfer)  # type: ignore[union-attr]
         flow = got.performative  # type: ignore[union-attr]
-        assert (flow.handle, flow.delivery_count, flow.link_credit, flow.drain) == (0, 50, 0, False)
+        assert (flow.handle, flow.delivery_count, flow.link_credit, flow.drain) == (0, 50, 0, True)
 
 
 @pytest.mark.spec("S-R11", "D-92", "S-R12", "S-R13")

@@ -203,8 +203,8 @@ class SendingLink(Link):
         if self.drain and self.state is LinkState.ATTACHED:
             self.delivery_count = self.delivery_count + self.credit & 0xFFFFFFFF
             self.credit = 0
+            self.session.send_flow(self)  # says drain: without it, rhea does not take it for the answer
             self.drain = False
-            self.session.send_flow(self)
 
     def settle(self, delivery_ids: Iterable[int], state: Any) -> None:
         """Answer a disposition of the peer that was not settled (rcv-settle-mode second)."""
