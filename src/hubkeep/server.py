@@ -285,12 +285,15 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             last_enqueued=max(event_log.state(each).last_enqueued for each in range(event_log.partitions)) / 1000,
         )
 
-        async def deadlines() -> None:
+        async def mqtt_deadlines() -> None:
             mqtt.check()
+
+        async def amqp_deadlines() -> None:
             amqp.check()
 
         for seconds, job, name in (
-            (1.0, deadlines, "deadlines"),
+            (0.1, mqtt_deadlines, "deadlines of MQTT"),
+            (1.0, amqp_deadlines, "deadlines of AMQP"),
             (1.0, activity.run, "activity"),
             (1.0, disk.run, "disk"),
             (1.0, to_device.tend, "cloud-to-device"),
