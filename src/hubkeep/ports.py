@@ -9,6 +9,7 @@ from hubkeep.model import (
     Identity,
     LinkInfo,
     Locked,
+    Narrowing,
     Policy,
     Principal,
     QueuedMessage,
@@ -16,6 +17,7 @@ from hubkeep.model import (
     Refusal,
     SystemProperties,
     Twin,
+    TwinPart,
 )
 
 
@@ -100,6 +102,35 @@ class TwinStore(Protocol):
         committed: called with the twin before and after, in the order in which changes were made, even if the caller
         is gone. Raises what ``change`` raises, and StoreUnavailable: then nothing was written.
         """
+
+
+class FleetRow(NamedTuple):
+    """identity: without its keys. twin: the parts that were asked for, the others empty."""
+
+    identity: Identity
+    twin: Twin
+
+
+class FleetStore(Protocol):
+    """All twins with their identities, for queries."""
+
+    async def rows(
+        self,
+        narrowings: Sequence[Narrowing],
+        *,
+        modules: bool,
+        parts: frozenset[TwinPart],
+        after: tuple[str, str],
+        most: int,
+    ) -> Sequence[FleetRow]:
+        """Devices, or modules, that meet all ``narrowings``, by id and behind ``after`` (device, module).
+
+        A row that does not meet them may be among the rows, one that does is never missing: the caller judges.
+        Fewer than ``most`` rows mean that there are no more. What was written before the call is seen.
+        """
+
+    async def count(self, *, modules: bool) -> int:
+        """All devices, or all modules."""
 
 
 class PolicyStore(Protocol):

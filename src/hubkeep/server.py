@@ -45,6 +45,7 @@ from hubkeep.limits import OPEN_CONNECTIONS_SHARE
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.feedback import FeedbackBatches
+from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.twins import Twins
 from hubkeep.metrics import HubMetrics, Sample, registry_of
 from hubkeep.model import Identity, Refusal
@@ -253,6 +254,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             to_cloud=to_cloud,
             to_device=to_device,
             twins=twins,
+            queries=FleetQueries(registry.fleet, to_device.counts, clock),
             sessions=sessions,
             admission=admission,
             refusals=refusals,

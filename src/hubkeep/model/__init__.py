@@ -1,5 +1,6 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
+from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
 from .identity import AuthenticationType, Identity, IdentityChange, Status
 from .message import Message, SystemProperties
 from .policy import Permission, Policy
@@ -22,6 +23,7 @@ from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
 __all__ = [
     "FEEDBACK",
     "FILE_NOTIFICATIONS",
+    "INDEXED_CHARACTERS",
     "AuthenticationType",
     "DesiredPatch",
     "Feedback",
@@ -33,9 +35,11 @@ __all__ = [
     "Locked",
     "Message",
     "MessageState",
+    "Narrowing",
     "Outcome",
     "Permission",
     "Policy",
+    "Primitive",
     "Principal",
     "QueueName",
     "QueuedMessage",
@@ -44,6 +48,9 @@ __all__ = [
     "SystemProperties",
     "Twin",
     "TwinChange",
+    "TwinPart",
     "TwinSection",
+    "indexed",
+    "leaves",
     "time_stamp",
 ]

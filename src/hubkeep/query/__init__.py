@@ -5,7 +5,7 @@ Start at ``parse_query`` or ``parse_condition``. Source: service-protocols 3.1 (
 
 from .evaluate import Resolve, evaluator, holds
 from .parser import parse_condition, parse_query
-from .rows import JOB_ROOTS, TWIN_ROOTS, document_value, grouped, projected
+from .rows import JOB_ROOTS, TWIN_ROOTS, Groups, document_value, projected
 from .tree import (
     Aggregate,
     Call,
@@ -19,6 +19,7 @@ from .tree import (
     Prefix,
     Query,
     conjuncts,
+    paths,
 )
 from .values import UNDEFINED, Value
 
@@ -29,6 +30,7 @@ __all__ = [
     "Aggregate",
     "Call",
     "Expression",
+    "Groups",
     "Infix",
     "Item",
     "Junction",
@@ -42,9 +44,9 @@ __all__ = [
     "conjuncts",
     "document_value",
     "evaluator",
-    "grouped",
     "holds",
     "parse_condition",
     "parse_query",
+    "paths",
     "projected",
 ]

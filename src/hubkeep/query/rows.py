@@ -47,21 +47,31 @@ def projected(query: Query) -> Callable[[Document], dict[str, Any]]:
     return row
 
 
-def grouped(query: Query, documents: Iterable[Document]) -> list[dict[str, Any]]:
+class Groups:
     """One row per distinct value of the grouped paths, in the order of their first document.
 
     Without GROUP BY there is one row, also over nothing. Memory grows with the number of groups, not of documents.
     """
-    groups: dict[tuple[object, ...], _Group] = {}
-    if not query.group_by:
-        groups[()] = _Group(query.items, ())
-    for document in documents:
-        values = tuple(document_value(path, document) for path in query.group_by)
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._groups: dict[tuple[object, ...], _Group] = {}
+        if not query.group_by:
+            self._groups[()] = _Group(query.items, ())
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def add(self, document: Document) -> None:
+        paths = self._query.group_by
+        values = tuple(document_value(path, document) for path in paths)
         key = tuple(_distinct(value) for value in values)
-        if (group := groups.get(key)) is None:
-            group = groups[key] = _Group(query.items, tuple(zip(query.group_by, values, strict=True)))
+        if (group := self._groups.get(key)) is None:
+            group = self._groups[key] = _Group(self._query.items, tuple(zip(paths, values, strict=True)))
         group.add(document)
-    return [group.row() for group in groups.values()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [group.row() for group in self._groups.values()]
 
 
 class _Group:

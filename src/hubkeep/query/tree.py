@@ -103,3 +103,28 @@ def conjuncts(expression: Expression | None) -> list[Expression]:
     if isinstance(expression, Junction) and expression.operator == "AND":
         return [each for operand in expression.operands for each in conjuncts(operand)]
     return [expression]
+
+
+def paths(query: Query) -> list[Path]:
+    """Every place that the query names."""
+    named: list[Path] = [*query.group_by]
+    named += [item.what for item in query.items if isinstance(item.what, Path)]
+    named += [item.what.of for item in query.items if isinstance(item.what, Aggregate) and item.what.of is not None]
+    waiting: list[Expression] = [] if query.where is None else [query.where]
+    while waiting:
+        match waiting.pop():
+            case Path() as path:
+                named.append(path)
+            case Prefix(_, operand):
+                waiting.append(operand)
+            case Junction(_, operands):
+                waiting += operands
+            case Infix(_, left, right):
+                waiting += (left, right)
+            case Membership(operand, among, _):
+                waiting += (operand, *among)
+            case Call(_, arguments):
+                waiting += arguments
+            case Literal():
+                pass
+    return named

@@ -26,10 +26,11 @@ from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExi
 from hubkeep.model import Identity, Permission, Policy, Refusal
 from hubkeep.ports import Activity, IdentityCount, Seal
 
+from .fleet import SqlFleet
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
-from .twins import SqlTwins, fresh_row
+from .twins import SqlTwins, delete_leaves, fresh_row
 from .writer import Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
@@ -66,6 +67,7 @@ class Registry:
     def __init__(self, writer: "Writer", reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
         self.identities = SqlIdentities(writer, reading, look_up, seal)
         self.twins = SqlTwins(writer, look_up)
+        self.fleet = SqlFleet(reading)
         self.policies = SqlPolicies(writer, reading, seal)
         self.refusals = SqlRefusals(writer, reading)
         self.queues = SqlQueues(writer, look_up)
@@ -268,6 +270,7 @@ class SqlIdentities:
         stored = await self._stored(connection, device_id, module_id, etag)
         if stored is None:
             return False
+        await delete_leaves(connection, device_id, module_id)
         where = _is(device_id, module_id) if module_id else [IDENTITY.c.device_id == device_id]
         await connection.execute(delete(IDENTITY).where(*where))
         await delete_queues(connection, device_id, module_id)

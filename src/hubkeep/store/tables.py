@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0004"  # the newest migration
+HEAD: Final = "0005"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -53,6 +53,17 @@ DEVICE_COUNT: Final = Table(
     Column("total", Integer, nullable=False),
     Column("disabled", Integer, nullable=False),
     Column("connected", Integer, nullable=False),
+)
+
+# What queries look twins up by: one row for each text, number and truth value in tags and properties (model/fleet.py).
+TWIN_LEAF: Final = Table(
+    "twin_leaf",
+    METADATA,
+    Column("path", String, primary_key=True),
+    Column("value", String, primary_key=True),
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 # One row for each identity, made with it and gone with it. Sections are JSON objects.

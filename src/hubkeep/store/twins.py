@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import bindparam as bind
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError, StoreUnavailable
-from hubkeep.model import Twin, TwinSection
+from hubkeep.model import Twin, TwinSection, leaves
 
-from .tables import TWIN
+from .tables import TWIN, TWIN_LEAF
 from .writer import Row, Writer, unavailable
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ _WRITE: Final = (
     .where(TWIN.c.device_id == bind("of_device"), TWIN.c.module_id == bind("of_module"))
     .values({name: bind(name) for name in _COLUMNS[2:]})
 )
+_UNINDEX: Final = delete(TWIN_LEAF).where(*(column == bind(column.name) for column in TWIN_LEAF.columns))
 
 
 class _Change(NamedTuple):
@@ -119,6 +120,7 @@ async def _apply(connection: AsyncConnection, batch: Sequence[_Change]) -> list[
     twins = {
         (row["device_id"], row["module_id"]): _twin(dict(row)) for row in (await connection.execute(query)).mappings()
     }
+    stored = dict(twins)
     changed: dict[Key, Twin] = {}
     outcomes: list[_Outcome] = []
     for each in batch:
@@ -134,12 +136,44 @@ async def _apply(connection: AsyncConnection, batch: Sequence[_Change]) -> list[
         twins[each.key] = changed[each.key] = after
         outcomes.append((before, after))
     if changed:
+        await _index(connection, [(stored[key], twin) for key, twin in changed.items()])
         values = [
             {**_row(twin), "of_device": device_id, "of_module": module_id}
             for (device_id, module_id), twin in changed.items()
         ]
         await connection.execute(_WRITE, values)
     return outcomes
+
+
+async def _index(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
+    """Keep the leaves that queries look twins up by."""
+    gone: list[Row] = []
+    new: list[Row] = []
+    for before, after in changed:
+        old, now = leaves(before), leaves(after)
+        gone += _leaf_rows(after, old - now)
+        new += _leaf_rows(after, now - old)
+    if gone:
+        await connection.execute(_UNINDEX, gone)
+    if new:
+        await connection.execute(insert(TWIN_LEAF), new)
+
+
+async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: str) -> None:
+    """Of a module, or of a device with its modules. Call while their twins are still there."""
+    of = [TWIN.c.device_id == device_id] + ([TWIN.c.module_id == module_id] if module_id else [])
+    rows = (await connection.execute(select(TWIN).where(*of))).mappings().all()
+    twins = [_twin(dict(row)) for row in rows]
+    gone = [leaf for twin in twins for leaf in _leaf_rows(twin, leaves(twin))]
+    if gone:
+        await connection.execute(_UNINDEX, gone)
+
+
+def _leaf_rows(twin: Twin, found: set[tuple[str, str]]) -> list[Row]:
+    return [
+        {"path": path, "value": value, "device_id": twin.device_id, "module_id": twin.module_id}
+        for path, value in found
+    ]
 
 
 def fresh_row(device_id: str, module_id: str) -> Row:

@@ -6,10 +6,11 @@ import pytest
 
 from hubkeep.query import (
     UNDEFINED,
+    Groups,
     Path,
+    Query,
     document_value,
     evaluator,
-    grouped,
     holds,
     parse_condition,
     parse_query,
@@ -118,6 +119,13 @@ def test_projections_leave_out_what_is_undefined() -> None:
     query = parse_query("SELECT DEVICEID, tags.hall AS h, tags.absent, properties.reported.rpm FROM devices")
     assert projected(query)(TWIN) == {"deviceId": "press-07", "h": 3, "rpm": 20.5}
     assert projected(parse_query("SELECT * FROM devices"))(TWIN) == TWIN
+
+
+def grouped(query: Query, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    groups = Groups(query)
+    for document in documents:
+        groups.add(document)
+    return groups.rows()
 
 
 def test_groups_and_aggregates() -> None:

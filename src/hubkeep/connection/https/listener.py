@@ -20,6 +20,7 @@ from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAl
 from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import LinkInfo
 from hubkeep.ports import Clock, Event, EventLog
@@ -34,6 +35,7 @@ from .answers import refusal_answer, standard_headers
 from .connection import HttpsConnection
 from .exchange import Endpoint, Exchange
 from .paths import Routes, segments_of, split_target
+from .queries import QuerySurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class HttpsListener:
         to_cloud: DeviceToCloud,
         to_device: CloudToDevice,
         twins: Twins,
+        queries: FleetQueries,
         sessions: Sessions,
         admission: Admission,
         refusals: Refusals,
@@ -79,6 +82,7 @@ class HttpsListener:
         endpoints = (
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
             *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
+            *QuerySurface(queries, settle).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *admin.AdminSurface(
