@@ -83,7 +83,7 @@ def test_projections_and_groups(fleet: HubInThread) -> None:
     assert whole.body == [request(fleet, "GET", f"/twins/press-1?{VERSION}").body]
 
 
-@pytest.mark.spec("S-58", "L-L24")
+@pytest.mark.spec("S-58")
 def test_pages(fleet: HubInThread) -> None:
     query, pages, continuation = "SELECT deviceId FROM devices", [], ""
     while True:

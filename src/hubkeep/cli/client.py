@@ -118,6 +118,17 @@ class HubClient:
             raise _refused(response, content)
         return json.loads(content) if content else None
 
+    def page(self, path: str, body: Any, size: int, continuation: str) -> tuple[list[Any], str]:
+        """One page of a query: its rows, and the continuation of the next one, empty on the last."""
+        headers = {"x-ms-max-item-count": str(size)}
+        if continuation:
+            headers["x-ms-continuation"] = continuation
+        response = self._send("POST", path, {}, json.dumps(body).encode(), headers)
+        content = response.read()
+        if response.status >= 400:
+            raise _refused(response, content)
+        return json.loads(content), response.headers.get("x-ms-continuation", "")
+
     def lines(self, path: str, **query: object) -> Iterator[str]:
         """The lines of an answer that does not end; empty lines only tell that it lives."""
         response = self._send("GET", path, query, None, {})

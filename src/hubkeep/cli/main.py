@@ -19,6 +19,7 @@ from .monitor import monitor
 from .options import DEFAULT_DATA, JsonOption
 from .output import err, print_plain
 from .programs import run
+from .query import query
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -97,6 +98,7 @@ def serve(
 app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(run)
 app.command()(monitor)
+app.command()(query)
 app.add_typer(devices.app, name="device")
 app.add_typer(tokens.app, name="token")
 app.command("connection-string")(tokens.connection_string_command)
