@@ -5,6 +5,7 @@ from typing import Final
 FAILED: Final = 1  # the hub refused, or a check did not pass
 MISUSED: Final = 2  # arguments or settings that cannot be
 UNREACHABLE: Final = 3  # no hub answers
+NOT_SERVABLE: Final = 78  # EX_CONFIG: permissions, another process, a newer schema (L-S7); a restart changes nothing
 
 
 class CommandFailure(Exception):

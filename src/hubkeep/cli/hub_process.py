@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from hubkeep.errors import HubError
-from hubkeep.server import FIRST_DEVICE, Hub, StartFailure, raise_descriptor_limit, running
+from hubkeep.server import FIRST_DEVICE, Hub, NotServable, StartFailure, raise_descriptor_limit, running
 from hubkeep.settings import Settings, SettingsError, load
 
 from . import logs
-from .failure import MISUSED, CommandFailure
+from .failure import MISUSED, NOT_SERVABLE, CommandFailure
 from .output import err, print_json, print_plain
 
 _T = TypeVar("_T")
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 PLAIN_AMQP_PORT: Final = 5672
 _GENERATION_0: Final = 20_000  # objects; the default makes the collector run thousands of times a second
 
@@ -72,8 +73,15 @@ def serve(settings: Settings, *, as_json: bool, ephemeral: bool = False, config:
 async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def stop_once() -> None:
+        stop.set()
+        for number in _STOPPING:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once: nothing acknowledged is lost
+
+    for number in _STOPPING:
+        loop.add_signal_handler(number, stop_once)
     try:
         async with running(settings) as hub:
             loop.add_signal_handler(signal.SIGHUP, lambda: _reload(hub, config))
@@ -84,6 +92,8 @@ async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> N
             await stop.wait()
     except HubError as error:
         raise CommandFailure(error.reason, error.remedy) from None
+    except NotServable as error:
+        raise CommandFailure(error.cause, error.cure, NOT_SERVABLE) from None
     except StartFailure as error:
         raise CommandFailure(error.cause, error.cure) from None
 

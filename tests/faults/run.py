@@ -1,0 +1,122 @@
+"""Kill a hub under load again and again, then read everything back: ``python tests/faults/run.py --kills 100``.
+
+Prints the ledger's findings, and how long each start took. Status 1 if anything was lost, altered, doubled or out of
+order, or a start took longer than ``--serving-within``.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from faults.ledger import Findings
+from faults.load import Load
+from faults.served import Served
+
+
+class Report(NamedTuple):
+    findings: Findings
+    starts: list[float]  # seconds from the start of the process to ready, of the clock
+    processor: list[float]  # the same, of processor time
+    sending: float  # seconds that the load ran, the hub being up or not
+    kinds: Counter[str]  # acknowledged by protocol
+
+    @property
+    def rate(self) -> float:
+        return self.findings.acknowledged / self.sending
+
+
+def kill_under_load(
+    data: Path,
+    *,
+    kills: int,
+    rate: float,
+    clients: int,
+    between: tuple[float, float],
+    reader: str,
+    seed: int = 0,
+    budget: float = float("inf"),
+) -> Report:
+    """between: least and most seconds between a start and the next kill. reader: ``api`` or ``azure-eventhub``.
+
+    budget: seconds after which no further kill is begun.
+    """
+    source = random.Random(seed)
+    # seven of ten speak MQTT, two AMQP, one HTTPS
+    devices = {
+        f"load-{each:04}": ("mqtt", "amqp", "https")[(0, 0, 0, 1, 0, 0, 2, 0, 1, 0)[each % 10]]
+        for each in range(clients)
+    }
+    with Served(data) as hub:
+        starts, processor = [hub.start()], [hub.start_cpu]
+        hub.register(list(devices))
+        load = Load(hub.for_load, devices, rate)
+        wait_for_acknowledged(load, 1)
+        began = time.monotonic()
+        for _ in range(kills):
+            acknowledged = load.acknowledged()
+            time.sleep(source.uniform(*between))
+            wait_for_acknowledged(load, acknowledged + 1)
+            hub.kill()
+            starts.append(hub.start())
+            processor.append(hub.start_cpu)
+            if time.monotonic() - began > budget:
+                break
+        wait_for_acknowledged(load, load.acknowledged() + clients)
+        sending = time.monotonic() - began
+        ledger = load.stop()
+        events = hub.consumed() if reader == "azure-eventhub" else hub.events()
+        findings = ledger.check(events)
+    kinds: Counter[str] = Counter()
+    for device, numbers in ledger.acknowledged.items():
+        kinds[devices[device]] += len(numbers)
+    return Report(findings, starts, processor, sending, kinds)
+
+
+def wait_for_acknowledged(load: Load, count: int, within: float = 60.0) -> None:
+    deadline = time.monotonic() + within
+    while load.acknowledged() < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{load.acknowledged()} of {count} messages were acknowledged within {within} s")
+        time.sleep(0.02)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--rate", type=float, default=5000, help="messages a second, of all clients together")
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--reader", choices=("api", "azure-eventhub"), default="azure-eventhub")
+    parser.add_argument("--serving-within", type=float, default=2.0, help="seconds from start to ready")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--data", type=Path, help="kept, to be looked at; default: a folder that is removed")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hubkeep-faults-") as folder:
+        report = kill_under_load(
+            given.data or Path(folder) / "data",
+            kills=given.kills,
+            rate=given.rate,
+            clients=given.clients,
+            between=(0.2, 4.0),
+            reader=given.reader,
+            seed=given.seed,
+        )
+    again, processor = sorted(report.starts[1:]), sorted(report.processor[1:])
+    print(f"seed {given.seed}: {given.kills} kills, {given.clients} clients")
+    print(report.findings)
+    print(f"acknowledged {report.rate:,.0f} a second, the time of restarts included; {dict(report.kinds)}")
+    for what, seconds in (("the clock", again), ("processor time", processor)):
+        print(f"ready after a kill, by {what}: median {statistics.median(seconds):.2f} s, longest {seconds[-1]:.2f} s")
+    if report.findings.faults or again[-1] > given.serving_within:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
