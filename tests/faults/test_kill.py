@@ -83,10 +83,7 @@ async def _million(data: Path) -> None:
     sections = encoding.sections(sender, SystemProperties(), {})
     log = make_log(data, partitions=4)
     await log.open()
-    tails = [
-        encoding.tail(1, encoding.sections(sender, SystemProperties(), {}), b"message %4d" % each)
-        for each in range(500)
-    ]
+    tails = [encoding.tail(1, sections, b"message %4d" % each) for each in range(500)]
     head = encoding.head(sender)
     loop = asyncio.get_running_loop()
     for number in range(2000):
