@@ -277,15 +277,22 @@ async def _run(hub: Hub, devices: dict[str, str], rate: float, pipe: Connection)
     running = [KINDS[kind](hub, device) for device, kind in devices.items()]
     tasks = [asyncio.ensure_future(each.run(rate, stop)) for each in running]
 
+    loop = asyncio.get_running_loop()
+
     def asked() -> None:
-        if pipe.recv() == "count":
+        try:
+            question = pipe.recv()
+        except EOFError:  # whoever asked is gone
+            question = "stop"
+            loop.remove_reader(pipe.fileno())
+        if question == "count":
             pipe.send(sum(len(each.acknowledged) for each in running))
         else:
             stop.set()
 
-    loop = asyncio.get_running_loop()
     loop.add_reader(pipe.fileno(), asked)
     await stop.wait()
     loop.remove_reader(pipe.fileno())
     await asyncio.wait(tasks, timeout=2 * _ACKNOWLEDGED_WITHIN)
-    pipe.send([(each.device, each.attempted, each.acknowledged) for each in running])
+    with contextlib.suppress(BrokenPipeError):
+        pipe.send([(each.device, each.attempted, each.acknowledged) for each in running])

@@ -32,9 +32,12 @@ class Served:
     start_cpu: seconds of processor time that the newest start took; on a busy machine the clock tells less.
     """
 
-    def __init__(self, data: Path, *options: str, user: int | None = None, environment: dict[str, str] | None = None):
+    def __init__(
+        self, data: Path, *options: str, through: Sequence[str] = (), environment: dict[str, str] | None = None
+    ) -> None:
+        """through: a command that starts it, with other rights."""
         self.data, self.address = data, free_address()
-        self._options, self._user, self._environment = options, user, environment or {}
+        self._options, self._through, self._environment = options, through, environment or {}
         self.process: subprocess.Popen[str] | None = None
         self.errors: list[str] = []
         self.metrics = ""
@@ -48,11 +51,21 @@ class Served:
 
     def spawn(self) -> "subprocess.Popen[str]":
         """Start the process and do not wait."""
-        command = [sys.executable, "-m", "hubkeep", "serve", "--data", str(self.data), "--listen", self.address]
+        command = [
+            *self._through,
+            sys.executable,
+            "-m",
+            "hubkeep",
+            "serve",
+            "--data",
+            str(self.data),
+            "--listen",
+            self.address,
+        ]
         command += ["--host-name", self.address, "--json", *self._options]
         environment = {**os.environ, "HUBKEEP_LISTENERS__METRICS_PORT": "0", **self._environment}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, user=self._user
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
         return self.process
 

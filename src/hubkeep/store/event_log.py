@@ -261,7 +261,8 @@ class SqliteEventLog:
         try:
             connection, tails = await self._loop.run_in_executor(None, self._open, is_expected)
         except BaseException:
-            self._let_go()
+            self._let_readers_go()
+            self._marker.close()
             raise
         for damage in self.damaged.values():
             log.error("event log damaged: %s; %s", damage.reason, damage.remedy)
@@ -271,15 +272,15 @@ class SqliteEventLog:
         """Commit what waits, then let go of the files. What is appended from now on is refused."""
         self.refuse_writes = StoreUnavailable(reason=_STOPPING)
         self._is_closing = True
+        await self._loop.run_in_executor(None, self._let_readers_go)  # first: the last to close takes the WAL away
         await self._loop.run_in_executor(None, self._writer.finish)
         await asyncio.sleep(0)  # the last commit's call back
-        await self._loop.run_in_executor(None, self._let_go)
+        self._marker.close()
 
-    def _let_go(self) -> None:
+    def _let_readers_go(self) -> None:
         self._readers.shutdown(cancel_futures=True)
         while not self._connections.empty():
             self._connections.get().close()
-        self._marker.close()
 
     def _open(self, is_expected: bool) -> tuple[sqlite3.Connection, list[Tail]]:
         try:
