@@ -1,11 +1,11 @@
-"""The registry's ports in memory: for ``--ephemeral`` hubs and for tests of the rules."""
+"""The identity store in memory, for tests of the rules. It is held to the same contract as the one on disk."""
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExists
-from hubkeep.model import Identity, Policy, Refusal
+from hubkeep.model import Identity
 from hubkeep.ports import Activity, IdentityCount
 
 
@@ -72,30 +72,3 @@ class MemoryIdentities:
         for key, stored in self._identities.items():
             if stored.connected:
                 self._identities[key] = msgspec.structs.replace(stored, connected=False, connection_updated=at)
-
-
-class MemoryPolicies:
-    """See ports.PolicyStore."""
-
-    def __init__(self) -> None:
-        self._policies: dict[str, Policy] = {}
-
-    async def all(self) -> Sequence[Policy]:
-        return list(self._policies.values())
-
-    async def put(self, policy: Policy) -> None:
-        self._policies[policy.name] = policy
-
-
-class MemoryRefusals:
-    """See ports.RefusalStore."""
-
-    def __init__(self) -> None:
-        self._refusals: list[Refusal] = []
-
-    async def add(self, refusals: Sequence[Refusal], keep: int) -> None:
-        self._refusals = [*self._refusals, *refusals][-keep:]
-
-    async def find(self, key: str, most: int) -> Sequence[Refusal]:
-        found = [each for each in reversed(self._refusals) if not key or key in {each.tracking_id, each.identity}]
-        return found[:most]
