@@ -29,6 +29,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "hubkeep_event_log_bytes": Family("counter", "Bytes of events made durable."),
     "hubkeep_event_log_pending_bytes": Family("gauge", "Bytes of events received and not yet durable."),
     "hubkeep_event_log_damages": Family("gauge", "Damaged places of the event log that were found."),
+    "hubkeep_event_log_torn_bytes": Family(
+        "gauge", "Bytes never acknowledged that this start dropped from the log's end."
+    ),
     "hubkeep_event_log_writable": Family("gauge", "1 while events can be stored."),
     "hubkeep_partition_first_sequence": Family("gauge", "Sequence number of the oldest event kept.", "partition"),
     "hubkeep_partition_last_sequence": Family("gauge", "Sequence number of the newest event.", "partition"),

@@ -546,6 +546,7 @@ def _samples(
     yield Sample("hubkeep_event_log_bytes", event_log.committed_bytes)
     yield Sample("hubkeep_event_log_pending_bytes", event_log.pending_bytes)
     yield Sample("hubkeep_event_log_damages", len(event_log.damaged))
+    yield Sample("hubkeep_event_log_torn_bytes", event_log.torn_bytes)
     yield Sample("hubkeep_event_log_writable", event_log.refuse_writes is None)
     for partition in range(event_log.partitions):
         state = event_log.state(partition)

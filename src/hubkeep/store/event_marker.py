@@ -4,6 +4,7 @@ It is written after each commit, before anything is acknowledged and without a s
 exact, after a loss of power it may lag, and it never runs ahead of the log.
 """
 
+import errno
 import os
 import struct
 import zlib
@@ -49,7 +50,11 @@ class Marker:
 
     def reserve(self) -> None:
         """Take the space of both slots, so that a disk that is full later does not stop ``write``. Raises OSError."""
-        os.posix_fallocate(self._file, 0, 2 * _SLOT)
+        try:
+            os.posix_fallocate(self._file, 0, 2 * _SLOT)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:  # some file systems cannot promise space
+                raise
 
     def write(self, next_sequences: list[int]) -> None:
         """Call after the commit has returned, before anything is acknowledged. Raises OSError."""
