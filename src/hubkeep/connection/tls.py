@@ -34,6 +34,8 @@ _VERSIONS: Final = {
 _SUITES: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _COMPAT_SUITES: Final = ":ECDHE+SHA256:ECDHE+SHA384"
 _VERIFY_PEER: Final = 0x01
+_SET_SESSION_CACHE_MODE: Final = 44
+_SESSION_CACHE_OFF: Final = 0
 # callbacks must live as long as any context that may call them
 _ACCEPT_ALL: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(lambda _verdict, _store: 1)
 
@@ -67,6 +69,8 @@ def _context(settings: Tls, *, accept_any_client: bool) -> ssl.SSLContext:
     if accept_any_client:
         context.verify_mode = ssl.CERT_OPTIONAL
         _openssl().SSL_CTX_set_verify(_pointer(context), _VERIFY_PEER, _ACCEPT_ALL)
+        # without tickets, TLS 1.2 would still resume by session id; `ssl` has no switch for that
+        _openssl().SSL_CTX_ctrl(_pointer(context), _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
     return context
 
 
@@ -78,6 +82,8 @@ def _openssl() -> Any:
     library = ctypes.CDLL(_ssl.__file__)
     library.SSL_CTX_set_verify.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
     library.SSL_CTX_set_verify.restype = None
+    library.SSL_CTX_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
+    library.SSL_CTX_ctrl.restype = ctypes.c_long
     return library
 
 

@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
+from hubkeep.limits import SHUTDOWN_WITHIN
+
 log = logging.getLogger(__name__)
 
 # Of each connection, in bytes. The defaults (264 KB each way) are mapped and unmapped for every connection, which costs
@@ -29,6 +31,7 @@ async def listen(
     options: dict[str, Any] = {"backlog": backlog}
     if context is not None:
         options |= {"ssl": context, "ssl_handshake_timeout": handshake_within}
+        options |= {"ssl_shutdown_timeout": float(SHUTDOWN_WITHIN.value)}
     try:
         import aiofastnet  # noqa: PLC0415  # optional
     except ImportError:

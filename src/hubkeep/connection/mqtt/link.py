@@ -326,7 +326,11 @@ class MqttLink(asyncio.Protocol):
         if monotonic >= self._connection.deadline and not self._paused:
             reason = "no CONNECT in time" if self.principal is None else "silent for longer than its keep-alive allows"
             log.debug("%s from %s: %s", self._name, self._info.peer, reason)
-            self.close(RequestTimeout(reason=reason))
+            if self.principal is None:
+                self._connection.state = State.CLOSED
+                self._transport.abort()  # whoever is silent does not answer the end of TLS either
+            else:
+                self.close(RequestTimeout(reason=reason))
         elif self.expires and wall > self.expires:
             self._end_for(Unauthorized(reason="the token expired while connected", remedy="renew it: connect again"))
         elif self._unsent_since is not None and monotonic - self._unsent_since > self._listener.limits.outgoing_stall:
