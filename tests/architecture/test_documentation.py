@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import re
+import tomllib
 import types
 from pathlib import Path
 
@@ -46,3 +47,14 @@ def test_pages_that_the_code_names_exist() -> None:
 
 def test_every_page_is_a_topic_of_hubkeep_help() -> None:
     assert {"threat-model", "differences", "reference/errors", "operating/first-start"} <= set(documentation.topics())
+
+
+def test_every_dependency_has_its_line() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
+    ]
+    names = {re.split(r"[^A-Za-z0-9_-]", each)[0] for each in wanted}
+    text = (ROOT / "docs" / "decisions" / "0002-dependencies.md").read_text()
+    assert not [each for each in names if f"`{each}`" not in text]
