@@ -25,7 +25,7 @@ from hubkeep.settings import Settings
 FOLDER = Path(__file__).parent / "reference"
 MADE = "<!-- Made by docs/generate.py. Change the code, not this page. -->"
 ALL = Permission.REGISTRY_WRITE | Permission.SERVICE_CONNECT | Permission.DEVICE_CONNECT
-SURFACES = {"https": "HTTPS", "mqtt": "MQTT", "amqp": "AMQP"}
+SURFACES = {"https": "HTTPS", "blobs": "HTTPS, as a storage account", "mqtt": "MQTT", "amqp": "AMQP"}
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

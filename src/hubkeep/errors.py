@@ -65,6 +65,36 @@ class QueryInvalid(BadRequest):
     text = "The query is not valid."
 
 
+class UploadsOff(BadRequest):
+    """The hub keeps no files (device-protocols 5.4)."""
+
+    text = "This hub takes no files."
+
+
+class UnknownUpload(BadRequest):
+    """A correlation id that the device was not given. Another device's is as unknown as none (device-protocols 5.4)."""
+
+    text = "The correlationId is not known."
+
+
+class UploadExpired(BadRequest):
+    """The time for the upload is over."""
+
+    text = "The time for this upload is over."
+
+
+class InvalidBlockList(BadRequest):
+    """A list of blocks that cannot be read, or that names one which was not put."""
+
+    text = "The list of blocks is not valid."
+
+
+class ChecksumMismatch(BadRequest):
+    """What came is not what the sender's checksum is of."""
+
+    text = "The content does not have the checksum that was sent with it."
+
+
 class Unauthorized(HubError):
     """No credential, or one that proves nothing: unknown identity, wrong key, expired. One answer for all (L-I1)."""
 
@@ -75,6 +105,12 @@ class DeviceDisabled(Unauthorized):
     """A good credential of a disabled identity (device-protocols 3.2)."""
 
     text = "Not authorised."
+
+
+class UrlRefused(Unauthorized):
+    """A signed URL that is not genuine, has expired, or is for another file."""
+
+    text = "The signed URL is not valid."
 
 
 class Forbidden(HubError):
@@ -95,6 +131,12 @@ class QueueFull(HubError):
     text = "The device's queue of messages is full."
 
 
+class TooManyUploads(HubError):
+    """A device has as many uploads in progress as it may (device-protocols 5.4)."""
+
+    text = "Too many uploads of this device are in progress."
+
+
 class DeviceNotFound(HubError):
     text = "The device is not registered."
 
@@ -107,6 +149,10 @@ class NotFound(HubError):
     """An address, path, partition or consumer group that does not exist."""
 
     text = "There is nothing at this address."
+
+
+class BlobNotFound(NotFound):
+    text = "There is no such file."
 
 
 class NotImplementedHere(HubError):
@@ -131,6 +177,12 @@ class ModuleAlreadyExists(HubError):
     text = "A module with this id exists already on this device."
 
 
+class BlobExists(HubError):
+    """A file of this name is there and was not to be replaced, or a folder has the name."""
+
+    text = "There is something of this name already."
+
+
 class PreconditionFailed(HubError):
     text = "Precondition failed: the supplied etag is not the current one."
 
@@ -143,6 +195,12 @@ class LockLost(HubError):
 
 class MessageTooLarge(HubError):
     text = "The message is too large."
+
+
+class RangeNotSatisfiable(HubError):
+    """A range of a file that lies behind its end."""
+
+    text = "The range is not in the file."
 
 
 class HeadTooLarge(HubError):
@@ -231,23 +289,35 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     InvalidFilter: OnWire(400, 400004, "ArgumentInvalid", "amqp:invalid-field", 2),
     FormatError: OnWire(400, 400006, "IotHubFormatError", "amqp:decode-error", 2),
     QueryInvalid: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
+    UploadsOff: OnWire(400, 400014, "StorageNotConfigured", "com.microsoft:argument-error", 2),
+    UnknownUpload: OnWire(400, 400015, "InvalidFileUploadCorrelationId", "com.microsoft:argument-error", 2),
+    UploadExpired: OnWire(400, 400016, "ExpiredFileUploadCorrelationId", "com.microsoft:argument-error", 2),
+    InvalidBlockList: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
+    ChecksumMismatch: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5, 0x87),
     DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3, 0x8A),
+    UrlRefused: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5, 0x87),
     Forbidden: OnWire(401, 401002, "IotHubUnauthorizedAccess", "amqp:unauthorized-access", 5, 0x87),
     QuotaExceeded: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3, 0x97),
     QueueFull: OnWire(403, 403004, "DeviceMaximumQueueDepthExceeded", "amqp:resource-limit-exceeded", 3),
+    TooManyUploads: OnWire(
+        403, 403006, "DeviceMaximumActiveFileUploadLimitExceeded", "amqp:resource-limit-exceeded", 3
+    ),
     DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5, 0x87),
     ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5, 0x87),
     NotFound: OnWire(404, 404000, "NotFound", "amqp:not-found", 5),
+    BlobNotFound: OnWire(404, 404000, "NotFound", "amqp:not-found", 5),
     NotImplementedHere: OnWire(501, 501000, "NotImplemented", "amqp:not-implemented", 3),
     MethodNotAllowed: OnWire(405, 405000, "MethodNotAllowed", "amqp:not-allowed", 3),
     RequestTimeout: OnWire(408, 408001, "RequestTimeout", "com.microsoft:timeout", 3),
     DeviceAlreadyExists: OnWire(409, 409001, "DeviceAlreadyExists", "com.microsoft:device-already-exists", 3),
     ModuleAlreadyExists: OnWire(409, 409301, "ModuleAlreadyExistsOnDevice", "com.microsoft:device-already-exists", 3),
+    BlobExists: OnWire(409, 409000, "Conflict", "amqp:resource-locked", 3),
     LinkStolen: OnWire(409, 409002, "LinkCreationConflict", "amqp:link:stolen", 3, 0x8E),
     PreconditionFailed: OnWire(412, 412001, "PreconditionFailed", "com.microsoft:precondition-failed", 3),
     LockLost: OnWire(412, 412002, "DeviceMessageLockLost", "com.microsoft:message-lock-lost", 3),
     MessageTooLarge: OnWire(413, 413001, "MessageTooLarge", "amqp:link:message-size-exceeded", 3, 0x95),
+    RangeNotSatisfiable: OnWire(416, 416000, "InvalidRange", "com.microsoft:argument-error", 2),
     HeadTooLarge: OnWire(431, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     UriTooLong: OnWire(414, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     UnsupportedEncoding: OnWire(415, 400103, "InvalidContentEncodingOrType", "com.microsoft:argument-error", 3),

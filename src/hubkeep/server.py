@@ -31,6 +31,7 @@ from hubkeep.connection.deliveries import Deliveries
 from hubkeep.connection.device_twins import DeviceTwins
 from hubkeep.connection.event_encoding import AmqpEventEncoding, described
 from hubkeep.connection.https.connection import HttpsConnection
+from hubkeep.connection.https.files import FileUpload
 from hubkeep.connection.https.health import HealthPages
 from hubkeep.connection.https.listener import HttpsListener
 from hubkeep.connection.mqtt.link import MqttLink
@@ -41,16 +42,19 @@ from hubkeep.connection.tls import ListenerContext
 from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound
-from hubkeep.limits import OPEN_CONNECTIONS_SHARE
+from hubkeep.limits import OPEN_CONNECTIONS_SHARE, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.feedback import FeedbackBatches
+from hubkeep.messaging.files import Files
 from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.twins import Twins
+from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, Sample, registry_of
 from hubkeep.model import Identity, Refusal
 from hubkeep.ports import Clock
 from hubkeep.settings import Settings, SettingsError
+from hubkeep.store.blobs import open_blobs
 from hubkeep.store.event_log import SqliteEventLog
 from hubkeep.store.registry import Registry, locked, open_registry
 from hubkeep.store.start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew
@@ -121,6 +125,10 @@ class Hub:
         port = self.ports.get(kind)
         host = "127.0.0.1" if kind == "metrics" else self.settings.host_name
         return "" if port is None else f"{schemes[kind]}://{host}:{port}"
+
+    def address(self) -> str:
+        """The hub's own name, with the HTTPS port where it is not 443."""
+        return self.endpoint("https").removeprefix("https://").removesuffix(":443")
 
     def policy_connection_string(self, name: str = "iothubowner") -> str:
         """Raises KeyError for an unknown policy."""
@@ -193,6 +201,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         bus = InProcessBus()
         identities = Identities(registry.identities, bus, clock, limits)
         await registry.identities.disconnect_all(clock.now())
+        file_upload = await _file_upload(settings, registry, clock, limits, up)
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
         to_device = CloudToDevice(registry.queues, bus, clock, limits)
@@ -266,6 +275,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             trust_bundle=certificates.trust_bundle,
             status=lambda: _status(hub, event_log, registry, sessions),
             settle=activity.run,
+            file_upload=file_upload,
+            host_names=names,
+            address=hub.address,
             clock=clock,
             limits=limits,
         )
@@ -303,6 +315,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (60.0, retention.run, "retention"),
         ):
             tasks.append(jobs.create_task(every(seconds, job, name)))
+        if file_upload is not None:
+            tasks.append(jobs.create_task(every(60.0, file_upload.files.sweep, "uploads")))
         tasks.append(jobs.create_task(_scrub(event_log)))
         up.push_async_callback(activity.run)
 
@@ -322,6 +336,19 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.callback(amqp.close)
         await _describe(hub, published=published, identities=identities)
         yield hub
+
+
+async def _file_upload(
+    settings: Settings, registry: Registry, clock: Clock, limits: Limits, up: contextlib.AsyncExitStack
+) -> FileUpload | None:
+    """What devices upload files with; None where the settings switch it off."""
+    if settings.files.store == "off":
+        return None
+    blobs = open_blobs(settings.files, settings.data, limits)
+    up.push_async_callback(blobs.close)
+    files = Files(registry.uploads, blobs, registry.identities, None, clock, limits)
+    uploads = Uploads(registry.uploads, blobs, limits)
+    return FileUpload(files, uploads, await registry.uploads.signing_key(), settings.files.container)
 
 
 @contextlib.asynccontextmanager

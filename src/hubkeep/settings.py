@@ -6,6 +6,7 @@ Every setting is described here and listed from here in docs/reference/settings.
 """
 
 import ipaddress
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +20,12 @@ from hubkeep import limits
 
 class SettingsError(Exception):
     """A setting that cannot be used. The text names it and says what would do."""
+
+
+_PATHS_OF_THE_HUB = frozenset(
+    {"api", "configurations", "devices", "digitaltwins", "enrollments", "jobs", "messages", "modules", "statistics"}
+    | {"twins", "enrollmentgroups", "registrations", "scim", "console", "well-known"}
+)
 
 
 class _Section(pydantic.BaseModel):
@@ -58,6 +65,44 @@ class Events(_Section):
     retention_bytes: int = Field(limits.RETENTION_BYTES.value, gt=0, description="Bytes kept; the oldest go first.")
 
 
+class Files(_Section):
+    """Files that devices upload (device-protocols 5.4). Devices always upload to the hub, which passes them on."""
+
+    store: Literal["local", "s3", "azure", "off"] = Field(
+        "local", description="Where files are kept: a folder, an S3 bucket, a container of Azure Blob Storage."
+    )
+    folder: Path | None = Field(None, description="The local store's folder; not given: files, in the data directory.")
+    bucket: str = Field("", description="The S3 bucket, or the container in Azure Blob Storage.")
+    prefix: str = Field("", description="Put before every key in the bucket: words between slashes.")
+    options: dict[str, str] = Field(
+        {}, repr=False, description="Credentials and endpoint of S3 or Azure, by obstore's names (account_key ...)."
+    )
+    container: str = Field(
+        "uploads",
+        description="The container that devices are told, the first part of the path they upload to: "
+        "3 to 63 lower-case letters, digits and single dashes.",
+    )
+    public_url: str = Field(
+        "", description="Put before container and name in the blobUri of notifications; empty: the hub's own address."
+    )
+
+    @pydantic.field_validator("prefix")
+    @classmethod
+    def _is_a_path(cls, prefix: str) -> str:
+        if not re.fullmatch(r"([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?", prefix):
+            raise ValueError("words of letters, digits, - and _ between single slashes")
+        return prefix
+
+    @pydantic.field_validator("container")
+    @classmethod
+    def _is_no_path_of_the_hub(cls, container: str) -> str:
+        if not 3 <= len(container) <= 63 or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", container):
+            raise ValueError("3 to 63 lower-case letters, digits and single dashes")
+        if container in _PATHS_OF_THE_HUB:
+            raise ValueError(f"{container!r} is the beginning of other addresses of the hub")
+        return container
+
+
 class LimitChanges(_Section):
     """Changes of the defaults in limits.py, by name."""
 
@@ -90,6 +135,7 @@ class Settings(pydantic_settings.BaseSettings):
     listeners: Listeners = Listeners()
     tls: Tls = Tls()
     events: Events = Events()
+    files: Files = Files()
     limits: LimitChanges = LimitChanges()
     lenient_subscriptions: bool = Field(
         False, description="Answer an unknown MQTT filter with 0x80 instead of closing."
@@ -116,6 +162,8 @@ class Settings(pydantic_settings.BaseSettings):
             raise ValueError("host_names: at least one name is needed")
         if self.listeners.plain_amqp_port is not None and not self.on_loopback:
             raise ValueError("listeners.plain_amqp_port: AMQP without TLS is for a loopback address only")
+        if self.files.store in {"s3", "azure"} and not self.files.bucket:
+            raise ValueError(f"files.bucket: is needed when files.store is {self.files.store}")
         self.limits.resolve()
         return self
 

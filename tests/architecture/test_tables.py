@@ -66,7 +66,11 @@ def test_operations_have_names_and_addresses_of_their_own() -> None:
 
 
 def test_what_is_open_to_anybody_says_why() -> None:
-    assert {each.name for each in OPERATIONS if not each.any_of} == {"cbs", "admin/trust-bundle"}
+    assert {each.name for each in OPERATIONS if not each.any_of} == {
+        "cbs",
+        "admin/trust-bundle",
+        "files/write",
+    }
     assert all(each.note for each in OPERATIONS if not each.any_of)
     assert all(allows(Permission(0), each) == (not each.any_of) for each in OPERATIONS)
 

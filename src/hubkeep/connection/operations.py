@@ -13,7 +13,7 @@ class Operation(NamedTuple):
     """any_of: holding one of these permissions is enough; empty: open to anybody (said in ``note``)."""
 
     name: str
-    surface: Literal["https", "mqtt", "amqp"]
+    surface: Literal["https", "blobs", "mqtt", "amqp"]  # blobs: https, in the manner of a storage account
     address: str  # METHOD /path, topic, or role and link address
     any_of: tuple[Permission, ...]
     note: str = ""
@@ -82,6 +82,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("devicebound/transfer", "amqp", "sender /messages/devicebound", _SERVICE),
     Operation("feedback/attach", "amqp", "receiver /messages/servicebound/feedback", _SERVICE),
     Operation("devicebound/deliver", "mqtt", "SUBSCRIBE devices/{device}/messages/devicebound/#", _DEVICE),
+    # file upload
+    Operation("files/begin", "https", "POST /devices/{device}/files", _DEVICE),
+    Operation("files/notify", "https", "POST /devices/{device}/files/notifications", _DEVICE),
+    Operation("files/notify/id", "https", "POST /devices/{device}/files/notifications/{upload}", _DEVICE),
+    Operation("files/write", "blobs", "PUT /{container}/{blob}", (), "the URL is signed for one file and an hour"),
+    Operation("files/read", "blobs", "GET /{container}/{blob}", _SERVICE, "or a URL signed for this file"),
+    Operation("files/list", "https", "GET /api/devices/{id}/files", _SERVICE),
     # the Event Hubs-compatible endpoint
     Operation("events/read", "amqp", "receiver {events}/ConsumerGroups/{group}/Partitions/{partition}", _SERVICE),
     Operation("events/manage", "amqp", "both {events}/$management", _SERVICE),

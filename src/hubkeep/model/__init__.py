@@ -19,6 +19,7 @@ from .queued import (
 from .refusal import Refusal
 from .timestamps import time_stamp
 from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
+from .upload import FileNotice, Upload
 
 __all__ = [
     "FEEDBACK",
@@ -28,6 +29,7 @@ __all__ = [
     "DesiredPatch",
     "Feedback",
     "FeedbackStatus",
+    "FileNotice",
     "Identity",
     "IdentityChange",
     "Json",
@@ -50,6 +52,7 @@ __all__ = [
     "TwinChange",
     "TwinPart",
     "TwinSection",
+    "Upload",
     "indexed",
     "leaves",
     "time_stamp",

@@ -31,6 +31,7 @@ from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
 from .twins import SqlTwins, delete_leaves, fresh_row
+from .uploads import SqlUploads
 from .writer import Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
@@ -72,6 +73,7 @@ class Registry:
         self.refusals = SqlRefusals(writer, reading)
         self.queues = SqlQueues(writer, look_up)
         self.subscriptions = SqlSubscriptions(writer, look_up)
+        self.uploads = SqlUploads(writer, reading, seal)
         self._writer = writer
 
     @property

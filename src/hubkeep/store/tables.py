@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0005"  # the newest migration
+HEAD: Final = "0006"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -145,4 +145,25 @@ MQTT_SESSION: Final = Table(
     Column("subscriptions", LargeBinary, nullable=False),  # MessagePack: filter to QoS
     Column("expiry", Integer),  # seconds after the end of its connection; NULL: never
     ForeignKeyConstraint(["device_id", "module_id"], ["identity.device_id", "identity.module_id"], ondelete="CASCADE"),
+)
+
+UPLOAD: Final = Table(
+    "upload",
+    METADATA,
+    Column("upload_id", String, primary_key=True),
+    Column("device_id", String, nullable=False, index=True),
+    Column("generation_id", String, nullable=False),
+    Column("blob_name", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False, index=True),
+    Column("block_list", String, nullable=False),
+    Column("finished", Boolean, nullable=False),
+)
+
+# Keys that the hub signs with, by what for.
+SIGNING_KEY: Final = Table(
+    "signing_key",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("key", LargeBinary, nullable=False),  # sealed
 )

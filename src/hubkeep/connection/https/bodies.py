@@ -3,6 +3,7 @@
 import asyncio
 import binascii
 from base64 import b64decode
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
@@ -18,14 +19,21 @@ _ENCODINGS = frozenset({"", "identity", "utf-8"})
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes.
-
-    Raises UnsupportedEncoding, MessageTooLarge (by the length told or by count), RequestTimeout for one that comes
-    too slowly (L-L19), BadRequest for broken chunks. After MessageTooLarge and RequestTimeout the connection ends.
-    """
+    """The whole body, at most ``limit`` bytes. Raises UnsupportedEncoding, and as ``body_chunks`` does."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _ENCODINGS:
         raise UnsupportedEncoding(reason=f"content encoding {encoding[:64]!r}").by("L-H4")
+    chunks = [chunk async for chunk in body_chunks(request, limit, within=HTTP_REQUEST_WITHIN.value)]
+    return b"".join(chunks)
+
+
+async def body_chunks(request: web.BaseRequest, limit: int, *, within: float | None) -> AsyncIterator[bytes]:
+    """The body as it comes, at most ``limit`` bytes; the socket is read only as fast as the caller takes them.
+
+    within: seconds for the whole body; None for any time, as long as it keeps its speed.
+    Raises MessageTooLarge (by the length told or by count), RequestTimeout for one that comes too slowly (L-L19),
+    BadRequest for broken chunks. After MessageTooLarge and RequestTimeout the connection ends.
+    """
     too_large = MessageTooLarge(reason=f"the body is larger than {limit} bytes", remedy="send less at once").by("L-H3")
     if (request.content_length or 0) > limit:
         raise too_large
@@ -33,21 +41,25 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # what aiohttp takes for an answer begun
     loop = asyncio.get_running_loop()
-    started, count, chunks = loop.time(), 0, []
+    waited, count = 0.0, 0
     try:
         while not request.content.at_eof():
-            in_time = min(HTTP_REQUEST_WITHIN.value, HTTP_BODY_GRACE.value + count / HTTP_BODY_SPEED.value)
-            async with asyncio.timeout_at(started + in_time):
+            in_time = HTTP_BODY_GRACE.value + count / HTTP_BODY_SPEED.value
+            in_time = in_time if within is None else min(within, in_time)
+            asked = loop.time()
+            # the time that the caller takes is not the sender's
+            async with asyncio.timeout_at(asked + in_time - waited):
                 chunk = await request.content.readany()
+            waited += loop.time() - asked
             count += len(chunk)
             if count > limit:
                 raise too_large
-            chunks.append(chunk)
+            if chunk:
+                yield chunk
     except TimeoutError:
         raise RequestTimeout(reason=f"{count} bytes of the body came in time").by("L-L19") from None
     except (web.RequestPayloadError, BadHttpMessage) as error:
         raise BadRequest(reason=f"the body is broken: {type(error).__name__}").by("L-H1") from None
-    return b"".join(chunks)
 
 
 def from_base64(text: str, what: str) -> bytes:

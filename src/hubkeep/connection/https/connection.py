@@ -111,6 +111,11 @@ class HttpsConnection(web.RequestHandler):
         """A request is being handled: its head is complete."""
         self._unwatch()
 
+    def authenticated(self) -> None:
+        """The request's credential is good: the connection counts no longer among strangers."""
+        if self.ticket is not None:
+            self.ticket.authenticated()
+
     def carry(self, tunnel: "Tunnel") -> None:
         """From here on, bytes are the tunnel's; also those that came behind the upgrade already."""
         if self.ticket is not None:

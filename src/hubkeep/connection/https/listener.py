@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,11 +29,13 @@ from ..admission import Admission
 from ..authentication import Authentication
 from ..operations import OPERATIONS
 from ..sessions import Sessions
-from . import admin, cloud_to_device, device, service
+from . import admin, cloud_to_device, device, files, service
 from . import twins as twin_surface
 from .answers import refusal_answer, standard_headers
+from .blobs import BlobSurface
 from .connection import HttpsConnection
 from .exchange import Endpoint, Exchange
+from .files import FileUpload
 from .paths import Routes, segments_of, split_target
 from .queries import QuerySurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
@@ -47,7 +49,8 @@ class HttpsListener:
     """Collaborators and counters of the HTTPS surface. ``protocol`` makes one connection.
 
     mqtt, amqp: make the links inside WebSockets. decode_event: a stored event for people. status: of the whole hub.
-    settle: see ServiceSurface.
+    settle: see ServiceSurface. file_upload: None on a hub that keeps no files. host_names: those that clients may dial.
+    address: the hub's own name, with its port if it is not 443.
     """
 
     def __init__(
@@ -70,6 +73,9 @@ class HttpsListener:
         trust_bundle: Path,
         status: Callable[[], dict[str, Any]],
         settle: Callable[[], Awaitable[None]],
+        file_upload: FileUpload | None,
+        host_names: Iterable[str],
+        address: Callable[[], str],
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -79,7 +85,14 @@ class HttpsListener:
         self.connections: set[HttpsConnection] = set()
         self.requests = 0
         self.telemetry = device.DeviceSurface(to_cloud, sessions)
+        self._host_names, self._address = frozenset(host_names), address
+        self._blobs: BlobSurface | None = None
+        if file_upload is not None:
+            self._blobs = BlobSurface(
+                file_upload, authentication=authentication, refused=self.refused, clock=clock, limits=limits
+            )
         endpoints = (
+            *files.FileSurface(file_upload, self._dialled).endpoints(),
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
             *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),
@@ -114,6 +127,7 @@ class HttpsListener:
             for connection in tuple(self.connections):
                 if connection.tunnel is not None:
                     connection.tunnel.go_away()
+            self._server.pre_shutdown()  # ends those that wait for a request; nobody has to wait for them
             await self._server.shutdown(_STOP_WITHIN)
 
     def protocol(self) -> asyncio.Protocol:
@@ -148,6 +162,8 @@ class HttpsListener:
         path, exchange.query = split_target(request.raw_path)
         if is_upgrade(request) and tuple(each.lower() for each in segments_of(path)) in PATHS:
             return await tunnelled(request, self._tunnels)
+        if self._blobs is not None and self._blobs.owns(path):
+            return await self._blobs.answer(exchange, path, connection.authenticated)
         match = self._routes.find(request.method, path)
         endpoint = match.handler
         exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
@@ -171,6 +187,13 @@ class HttpsListener:
         else:
             exchange.principal = await authentication.service(exchange.token, exchange.link, operation=operation)
         authentication.authorize(exchange.principal, operation, exchange.segments, exchange.link)
+
+    def _dialled(self, request: web.BaseRequest) -> str:
+        """The name and port under which the client knows the hub; its own where the client says no name of the hub."""
+        host = request.headers.get("Host", "")
+        name, _, port = host.partition(":")
+        known = name.lower() in self._host_names and (not port or (port.isascii() and port.isdigit() and len(port) < 6))
+        return host if known else self._address()
 
     def _refusal(self, exchange: Exchange, error: Exception) -> web.Response:
         tracking_id = ""
