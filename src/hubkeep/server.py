@@ -41,18 +41,19 @@ from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContext
 from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
-from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound
+from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, StoreUnavailable
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.feedback import FeedbackBatches
+from hubkeep.messaging.file_notifications import FileNotifications
 from hubkeep.messaging.files import Files
 from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, Sample, registry_of
 from hubkeep.model import Identity, Refusal
-from hubkeep.ports import Clock
+from hubkeep.ports import Bus, Clock
 from hubkeep.settings import Settings, SettingsError
 from hubkeep.store.blobs import open_blobs
 from hubkeep.store.event_log import SqliteEventLog
@@ -106,6 +107,7 @@ class Hub:
         self.first_device_key = ""  # of a dev hub: the key of FIRST_DEVICE, base64
         self.ports: dict[str, int] = {}
         self.missing: dict[str, str] = {}  # listener to why it is not there
+        self.file_upload: FileUpload | None = None
 
     @property
     def data(self) -> Path:
@@ -201,7 +203,6 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         bus = InProcessBus()
         identities = Identities(registry.identities, bus, clock, limits)
         await registry.identities.disconnect_all(clock.now())
-        file_upload = await _file_upload(settings, registry, clock, limits, up)
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
         to_device = CloudToDevice(registry.queues, bus, clock, limits)
@@ -256,6 +257,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             created=event_log.created,
         )
         hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle)
+        file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
+        hub.file_upload = file_upload
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
         https = HttpsListener(
             authentication=authentication,
@@ -339,16 +342,35 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
 
 async def _file_upload(
-    settings: Settings, registry: Registry, clock: Clock, limits: Limits, up: contextlib.AsyncExitStack
+    settings: Settings,
+    registry: Registry,
+    bus: Bus,
+    clock: Clock,
+    limits: Limits,
+    address: Callable[[], str],
+    up: contextlib.AsyncExitStack,
 ) -> FileUpload | None:
-    """What devices upload files with; None where the settings switch it off."""
-    if settings.files.store == "off":
+    """What devices upload files with; None where the settings switch it off. address: the hub's own name and port."""
+    wanted = settings.files
+    if wanted.store == "off":
         return None
-    blobs = open_blobs(settings.files, settings.data, limits)
+    try:
+        blobs = open_blobs(wanted, settings.data, limits)
+    except StoreUnavailable as error:
+        raise StartFailure(error.reason, error.remedy) from None
     up.push_async_callback(blobs.close)
-    files = Files(registry.uploads, blobs, registry.identities, None, clock, limits)
+    notifications = FileNotifications(
+        registry.queues,
+        bus,
+        clock,
+        limits,
+        container_url=lambda: f"{wanted.public_url.rstrip('/') or f'https://{address()}'}/{wanted.container}",
+        hub_name=settings.host_name,
+    )
+    announce = notifications.announce if wanted.notifications else None
+    files = Files(registry.uploads, blobs, registry.identities, announce, clock, limits)
     uploads = Uploads(registry.uploads, blobs, limits)
-    return FileUpload(files, uploads, await registry.uploads.signing_key(), settings.files.container)
+    return FileUpload(files, uploads, await registry.uploads.signing_key(), wanted.container)
 
 
 @contextlib.asynccontextmanager

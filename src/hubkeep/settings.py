@@ -82,6 +82,7 @@ class Files(_Section):
         description="The container that devices are told, the first part of the path they upload to: "
         "3 to 63 lower-case letters, digits and single dashes.",
     )
+    notifications: bool = Field(True, description="Tell back ends of each uploaded file.")
     public_url: str = Field(
         "", description="Put before container and name in the blobUri of notifications; empty: the hub's own address."
     )

@@ -81,6 +81,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("inputs/attach", "amqp", "receiver /devices/{device}/messages/events", _DEVICE),
     Operation("devicebound/transfer", "amqp", "sender /messages/devicebound", _SERVICE),
     Operation("feedback/attach", "amqp", "receiver /messages/servicebound/feedback", _SERVICE),
+    Operation("filenotifications/attach", "amqp", "receiver /messages/servicebound/filenotifications", _SERVICE),
     Operation("devicebound/deliver", "mqtt", "SUBSCRIBE devices/{device}/messages/devicebound/#", _DEVICE),
     # file upload
     Operation("files/begin", "https", "POST /devices/{device}/files", _DEVICE),
@@ -88,6 +89,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("files/notify/id", "https", "POST /devices/{device}/files/notifications/{upload}", _DEVICE),
     Operation("files/write", "blobs", "PUT /{container}/{blob}", (), "the URL is signed for one file and an hour"),
     Operation("files/read", "blobs", "GET /{container}/{blob}", _SERVICE, "or a URL signed for this file"),
+    Operation("filenotifications/receive", "https", "GET /messages/servicebound/filenotifications", _SERVICE),
+    Operation(
+        "filenotifications/settle", "https", "DELETE /messages/servicebound/filenotifications/{lock_token}", _SERVICE
+    ),
+    Operation(
+        "filenotifications/abandon",
+        "https",
+        "POST /messages/servicebound/filenotifications/{lock_token}/abandon",
+        _SERVICE,
+    ),
     Operation("files/list", "https", "GET /api/devices/{id}/files", _SERVICE),
     # the Event Hubs-compatible endpoint
     Operation("events/read", "amqp", "receiver {events}/ConsumerGroups/{group}/Partitions/{partition}", _SERVICE),

@@ -14,6 +14,7 @@ import msgspec
 from hubkeep.errors import BadRequest, LockLost, MessageTooLarge
 from hubkeep.limits import CLOUD_TO_DEVICE_LOCK_MAX, CLOUD_TO_DEVICE_LOCK_MIN, Limits
 from hubkeep.model import (
+    FILE_NOTIFICATIONS,
     Feedback,
     FeedbackStatus,
     Locked,
@@ -114,7 +115,7 @@ class CloudToDevice:
     async def receive(self, queue: QueueName, lock_seconds: float | None = None) -> Locked | None:
         """Lock the oldest message; None when there is none. lock_seconds: None for the default; 5 to 300 are given."""
         if lock_seconds is None:
-            seconds: float = self._limits.cloud_to_device_lock
+            seconds: float = self._default_lock(queue)
         else:
             seconds = min(max(lock_seconds, CLOUD_TO_DEVICE_LOCK_MIN.value), CLOUD_TO_DEVICE_LOCK_MAX.value)
         now, wall = self._clock.monotonic(), int(self._clock.now() * 1000)
@@ -159,7 +160,14 @@ class CloudToDevice:
         return len(await self._queue.end([Ended(each.sequence, _feedback(each, move, at)) for each in messages]))
 
     def _most_deliveries(self, queue: QueueName) -> int:
+        if queue == FILE_NOTIFICATIONS:
+            return self._limits.file_notification_deliveries
         return self._limits.cloud_to_device_deliveries if queue.device_id else self._limits.feedback_deliveries
+
+    def _default_lock(self, queue: QueueName) -> int:
+        """Seconds."""
+        is_file = queue == FILE_NOTIFICATIONS
+        return self._limits.file_notification_lock if is_file else self._limits.cloud_to_device_lock
 
 
 def address_of(queue: QueueName) -> str:

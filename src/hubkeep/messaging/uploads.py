@@ -37,6 +37,7 @@ class Uploads:
 
     def __init__(self, uploads: UploadStore, blobs: BlobStore, limits: Limits) -> None:
         self._uploads, self._blobs, self._limits = uploads, blobs, limits
+        self._most_staged = 2 * limits.blob_size  # bytes; clients put blocks again that got no answer
         self._staged: OrderedDict[str, _Staged] = OrderedDict()
         self._all = asyncio.Semaphore(limits.blob_transfers)
         self._by_device: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -140,13 +141,13 @@ class Uploads:
         return staged
 
     def _has_room(self, staged: _Staged) -> bool:
-        return staged.blocks < self._limits.blob_staged_blocks and staged.size < self._limits.blob_size
+        return staged.blocks < self._limits.blob_staged_blocks and staged.size < self._most_staged
 
     async def _counted(self, upload: Upload, staged: _Staged, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in chunks:
             staged.size += len(chunk)
-            if staged.size > self._limits.blob_size:
-                raise MessageTooLarge(reason=f"blocks of over {self._limits.blob_size} bytes wait for a list")
+            if staged.size > self._most_staged:
+                raise MessageTooLarge(reason=f"blocks of over {self._most_staged} bytes wait for a list")
             yield chunk
 
     async def _concatenated(

@@ -15,7 +15,7 @@ from hubkeep.wire.amqp import Link, SendingLink, UInt
 
 from .addresses import DeviceAddress, device_address, position, reader_address, segments
 from .endpoint import LinkEndpoint
-from .queues import InputsLink, device_bound, feedback
+from .queues import InputsLink, device_bound, feedback, file_notifications
 from .readers import Reader
 from .sending import DeviceSender
 from .telemetry import TelemetryLink
@@ -43,6 +43,10 @@ DEVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
 SERVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
     ("sender", "messages/devicebound"): LinkKind("devicebound/transfer", DeviceSender),
     ("receiver", "messages/servicebound/feedback"): LinkKind("feedback/attach", feedback),
+    ("receiver", "messages/servicebound/filenotifications"): LinkKind("filenotifications/attach", file_notifications),
+    ("receiver", "messages/servicebound/fileuploadnotifications"): LinkKind(
+        "filenotifications/attach", file_notifications
+    ),
 }
 
 _RUNTIME: Final = "com.microsoft:enable-receiver-runtime-metric"

@@ -1,4 +1,4 @@
-"""Receivers of queued messages: a device's own, and back ends' of feedback.
+"""Receivers of queued messages: a device's own, and back ends' of feedback and file notifications.
 
 A delivery's tag is its lock token; the peer's outcome settles the lock. What a link that ends has not settled is
 visible again at once. Source: device-protocols 4.7, service-protocols 4.4.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from hubkeep.errors import HubError, on_wire
-from hubkeep.model import FEEDBACK, Locked, Outcome, Principal, QueuedMessage, QueueName
+from hubkeep.model import FEEDBACK, FILE_NOTIFICATIONS, Locked, Outcome, Principal, QueuedMessage, QueueName
 from hubkeep.wire.amqp import (
     Link,
     SendingLink,
@@ -163,6 +163,11 @@ def device_bound(connection: "AmqpLink", link: SendingLink, principal: Principal
 def feedback(connection: "AmqpLink", link: SendingLink, _principal: Principal) -> QueueLink:
     """What became of messages; several receivers share it."""
     return QueueLink(connection, link, FEEDBACK, "feedback/attach", encode_service_bound)
+
+
+def file_notifications(connection: "AmqpLink", link: SendingLink, _principal: Principal) -> QueueLink:
+    """What devices have uploaded; several receivers share it."""
+    return QueueLink(connection, link, FILE_NOTIFICATIONS, "filenotifications/attach", encode_service_bound)
 
 
 def encode_device_bound(held: Locked) -> bytes:

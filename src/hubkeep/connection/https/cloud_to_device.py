@@ -13,7 +13,7 @@ from hubkeep.device.identities import Identities
 from hubkeep.errors import BadRequest
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.messaging.cloud_to_device import CloudToDevice
-from hubkeep.model import FEEDBACK, Locked, Outcome, QueueName
+from hubkeep.model import FEEDBACK, FILE_NOTIFICATIONS, Locked, Outcome, QueueName
 
 from ..sessions import Sessions
 from ..timestamps import time_stamp
@@ -47,6 +47,9 @@ class CloudToDeviceSurface:
             Endpoint("feedback/receive", self.receive_feedback, "service"),
             Endpoint("feedback/settle", self.complete, "service"),
             Endpoint("feedback/abandon", self.abandon, "service"),
+            Endpoint("filenotifications/receive", self.receive_file_notification, "service"),
+            Endpoint("filenotifications/settle", self.complete, "service"),
+            Endpoint("filenotifications/abandon", self.abandon, "service"),
         )
 
     # -- back ends ---------------------------------------------------------------------------------------------------
@@ -68,6 +71,10 @@ class CloudToDeviceSurface:
     async def receive_feedback(self, exchange: Exchange) -> web.StreamResponse:
         """GET /messages/servicebound/feedback: 200 with a JSON array, or 204."""
         return _answer(await self._to_device.receive(FEEDBACK, _lock_seconds(exchange)))
+
+    async def receive_file_notification(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /messages/servicebound/filenotifications: 200 with a JSON object, or 204."""
+        return _answer(await self._to_device.receive(FILE_NOTIFICATIONS, _lock_seconds(exchange)))
 
     # -- devices -----------------------------------------------------------------------------------------------------
 
@@ -96,7 +103,7 @@ class CloudToDeviceSurface:
 
 def _queue(exchange: Exchange) -> QueueName:
     if "device" not in exchange.values:
-        return FEEDBACK
+        return FILE_NOTIFICATIONS if exchange.operation.startswith("filenotifications/") else FEEDBACK
     return QueueName(exchange.values["device"], exchange.values.get("module", ""))
 
 
