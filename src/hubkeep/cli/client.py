@@ -112,7 +112,16 @@ class HubClient:
         """The JSON of the answer, None for an empty one."""
         headers = {"If-Match": f'"{if_match}"'} if if_match else {}
         payload = None if body is None else json.dumps(body).encode()
-        response = self._send(method, path, query or {}, payload, headers)
+        return self._ask(method, path, query or {}, payload, headers)
+
+    def post_bytes(self, path: str, content: bytes, headers: dict[str, str]) -> None:
+        """A body as it is, its properties as headers."""
+        self._ask("POST", path, {}, content, {"Content-Type": "application/octet-stream", **headers})
+
+    def _ask(
+        self, method: str, path: str, query: dict[str, object], payload: bytes | None, headers: dict[str, str]
+    ) -> Any:
+        response = self._send(method, path, query, payload, headers)
         content = response.read()
         if response.status >= 400:
             raise _refused(response, content)
@@ -157,7 +166,8 @@ class HubClient:
         place = self.place
         where = f"{place.host}:{place.port('https')}"
         try:
-            self._connection.request(method, target, payload, headers)
+            # as bytes: http.client itself would write Latin-1
+            self._connection.request(method, target, payload, {name: value.encode() for name, value in headers.items()})
             return self._connection.getresponse()
         except ssl.SSLCertVerificationError as error:
             raise CommandFailure(

@@ -8,7 +8,7 @@ import typer
 
 from hubkeep import __version__
 
-from . import devices, tokens
+from . import device_messages, devices, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -99,6 +99,8 @@ app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(run)
 app.command()(monitor)
 app.command()(query)
+for command in (device_messages.send, device_messages.messages, device_messages.purge):
+    devices.app.command()(command)
 app.add_typer(devices.app, name="device")
 app.add_typer(tokens.app, name="token")
 app.command("connection-string")(tokens.connection_string_command)

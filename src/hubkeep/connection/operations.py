@@ -107,6 +107,7 @@ OPERATIONS: tuple[Operation, ...] = (
     # the hub's own administration
     Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
     Operation("admin/events", "https", "GET /api/events", _SERVICE, "live events as JSON lines, for hubkeep monitor"),
+    Operation("admin/devicebound", "https", "GET /api/devices/{id}/messages", _SERVICE, "what waits, and recent ends"),
     Operation("admin/status", "https", "GET /api/status", _ALL),
     Operation("admin/policies", "https", "GET /api/policies", _ALL),
     Operation("admin/trust-bundle", "https", "GET /api/trust-bundle", (), "public certificates only"),

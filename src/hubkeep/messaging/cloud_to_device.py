@@ -6,8 +6,9 @@ Source: device-protocols 7.3, service-protocols 2.14, limits-and-faults L-D6, L-
 
 import enum
 import uuid
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,6 +30,16 @@ from hubkeep.ports import Bus, Clock, Ended, MessageQueue
 QUEUE_CHANGED: Final = "queue.changed"  # on the bus, with the QueueName: there may be something to receive
 _ACKS: Final = {"none", "positive", "negative", "full"}
 _SWEPT_AT_ONCE: Final = 100
+_ENDS_OF_ONE: Final = 50
+_QUEUES_REMEMBERED: Final = 1000
+
+
+class MessageEnd(NamedTuple):
+    """at: Unix milliseconds."""
+
+    message_id: str
+    status: FeedbackStatus
+    at: int
 
 
 class Move(enum.Enum):
@@ -82,6 +93,7 @@ class CloudToDevice:
 
     def __init__(self, queue: MessageQueue, bus: Bus, clock: Clock, limits: Limits) -> None:
         self._queue, self._bus, self._clock, self._limits = queue, bus, clock, limits
+        self._ends: OrderedDict[QueueName, deque[MessageEnd]] = OrderedDict()
         self.sent = 0
 
     async def send(self, to: QueueName, message: Message) -> QueuedMessage:
@@ -146,6 +158,14 @@ class CloudToDevice:
         """How many messages wait for these devices or are held by them; a device without any is left out."""
         return await self._queue.counts(device_ids)
 
+    async def peek(self, queue: QueueName) -> Sequence[QueuedMessage]:
+        """Every message of a queue, oldest first, held by nobody for it."""
+        return await self._queue.waiting(queue)
+
+    def recent_ends(self, queue: QueueName) -> Sequence[MessageEnd]:
+        """What became of the newest messages that ended since the hub started, for people who look; oldest first."""
+        return tuple(self._ends.get(queue, ()))
+
     async def tend(self) -> None:
         """The hub's call each second: wake receivers where locks lapsed, dead-letter what has expired."""
         now = self._clock.monotonic()
@@ -156,8 +176,18 @@ class CloudToDevice:
             await self._end(expired, Move.EXPIRE)
 
     async def _end(self, messages: Iterable[QueuedMessage], move: Move) -> int:
-        at = int(self._clock.now() * 1000)
-        return len(await self._queue.end([Ended(each.sequence, _feedback(each, move, at)) for each in messages]))
+        at, messages = int(self._clock.now() * 1000), list(messages)
+        gone = await self._queue.end([Ended(each.sequence, _feedback(each, move, at)) for each in messages])
+        self._remember([each for each in messages if each.sequence in gone and each.queue.device_id], move, at)
+        return len(gone)
+
+    def _remember(self, messages: Sequence[QueuedMessage], move: Move, at: int) -> None:
+        for each in messages:
+            ends = self._ends.setdefault(each.queue, deque(maxlen=_ENDS_OF_ONE))
+            ends.append(MessageEnd(each.message.system.message_id or "", STATUS[move], at))
+            self._ends.move_to_end(each.queue)
+        while len(self._ends) > _QUEUES_REMEMBERED:
+            self._ends.popitem(last=False)
 
     def _most_deliveries(self, queue: QueueName) -> int:
         if queue == FILE_NOTIFICATIONS:

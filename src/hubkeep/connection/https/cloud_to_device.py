@@ -44,6 +44,7 @@ class CloudToDeviceSurface:
             Endpoint("devicebound/receive/module", self.receive, "device", dated=False),
             Endpoint("devicebound/settle/module", self.complete, "device", dated=False),
             Endpoint("devicebound/abandon/module", self.abandon, "device", dated=False),
+            Endpoint("admin/devicebound", self.look, "service", dated=False),
             Endpoint("feedback/receive", self.receive_feedback, "service"),
             Endpoint("feedback/settle", self.complete, "service"),
             Endpoint("feedback/abandon", self.abandon, "service"),
@@ -67,6 +68,28 @@ class CloudToDeviceSurface:
         await self._identities.get(device_id)
         purged = await self._to_device.purge(QueueName(device_id))
         return json_answer({"totalMessagesPurged": purged, "deviceId": device_id, "moduleId": None})
+
+    async def look(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /api/devices/{id}/messages[?module=]: what waits, and what became of the newest; nothing is locked."""
+        queue = QueueName(exchange.values["id"], exchange.query.get("module", ""))
+        await self._identities.get(queue.device_id)
+        waiting = [
+            {
+                "messageId": each.message.system.message_id,
+                "sequenceNumber": each.sequence,
+                "enqueuedTimeUtc": time_stamp(each.enqueued / 1000),
+                "expiryTimeUtc": time_stamp(each.expires / 1000),
+                "deliveryCount": each.deliveries,
+                "ack": each.message.system.ack or "none",
+                "bytes": len(each.message.body),
+            }
+            for each in await self._to_device.peek(queue)
+        ]
+        ended = [
+            {"messageId": each.message_id, "statusCode": each.status, "timeUtc": time_stamp(each.at / 1000)}
+            for each in self._to_device.recent_ends(queue)
+        ]
+        return json_answer({"waiting": waiting, "ended": ended})
 
     async def receive_feedback(self, exchange: Exchange) -> web.StreamResponse:
         """GET /messages/servicebound/feedback: 200 with a JSON array, or 204."""
