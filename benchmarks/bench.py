@@ -7,6 +7,7 @@ of each and of their ratio. Every message that Hubkeep acknowledged is read back
 import argparse
 import contextlib
 import itertools
+import signal
 import statistics
 import sys
 import tempfile
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, help="seconds to wait for a quiet machine before each pair of runs")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="folder of latest.md and latest.json")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are stopped with it
     if unknown := set(chosen.only or ()) - set(MEASUREMENTS):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}")
     given = {

@@ -1,5 +1,6 @@
 """Who may hold a connection at all, before anybody is authenticated (limits-and-faults L-L1, L-L2, L-L8)."""
 
+import functools
 import ipaddress
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -106,6 +107,7 @@ class Ticket:
             self._admission.open -= 1
 
 
+@functools.lru_cache(4096)
 def source_of(address: str) -> str:
     """The address that limits count: IPv6 by its /64; empty for loopback and for what is no address."""
     try:

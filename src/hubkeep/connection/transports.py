@@ -10,8 +10,8 @@ from hubkeep.limits import SHUTDOWN_WITHIN
 
 log = logging.getLogger(__name__)
 
-# Of each connection, in bytes. The defaults (264 KB each way) are mapped and unmapped for every connection, which costs
-# a tenth of a login; below 128 KiB the allocator hands them out again. One TLS record takes up to 16 KiB and its frame.
+# Of each connection, in bytes: what it can hold at most. With the defaults (264 KB each way) 5,000 busy ones could take
+# 2.6 GB. One TLS record takes up to 16 KiB and its frame.
 _RECORD: Final = 16 * 1024 + 64
 _INCOMING: Final = 2 * _RECORD
 _OUTGOING: Final = 4 * _RECORD
