@@ -504,14 +504,17 @@ async def _listen(
     try:
         server = await listen(settings.address, port)
     except OSError as error:
-        failure = _why_not(kind, port, error)
+        failure = _why_not(kind, settings.address, port, error)
         if hub.settings.mode != _GOES_ON_WITHOUT:
             raise failure from None
         hub.missing[kind] = f"{failure.cause}: {failure.cure}"
         if kind != "https":
             return
         # the commands need it; programs with the port built in go without
-        server = await listen(settings.address, 0)
+        try:
+            server = await listen(settings.address, 0)
+        except OSError:
+            raise failure from None
     hub.ports[kind] = server.sockets[0].getsockname()[1]
     up.callback(server.close)
 
@@ -527,7 +530,7 @@ async def _listen_metrics(hub: Hub, up: contextlib.AsyncExitStack, port: int, fa
     up.callback(server.close)
 
 
-def _why_not(kind: str, port: int, error: OSError) -> CannotListen:
+def _why_not(kind: str, address: str, port: int, error: OSError) -> CannotListen:
     names = {"https": "HTTPS and WebSockets", "mqtt": "MQTT", "amqp": "AMQP", "plain_amqp": "AMQP without TLS"}
     option = f"--{kind.replace('_', '-')}-port"
     if isinstance(error, PermissionError):
@@ -537,7 +540,9 @@ def _why_not(kind: str, port: int, error: OSError) -> CannotListen:
         )
         return CannotListen(f"{names[kind]}: port {port} may only be bound by root", cure)
     cure = f"use another port ({option} 0), or another address (--listen 127.0.0.2 --host-name 127.0.0.2)"
-    return CannotListen(f"{names[kind]}: port {port}: {os.strerror(error.errno or 0)}", cure)
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return CannotListen(f"{names[kind]}: {address} is no address of this machine", "name one with --listen")
+    return CannotListen(f"{names[kind]}: port {port}: {os.strerror(error.errno)}", cure)
 
 
 def raise_descriptor_limit() -> None:

@@ -136,6 +136,17 @@ def test_monitor_shows_what_arrives(hub: HubProcess) -> None:
     assert (bad.status, "no property name" in bad.err) == (2, True)
 
 
+def test_monitor_says_when_the_hub_went_away(tmp_path: Path) -> None:
+    with hub_process(tmp_path / "hub") as going, started("monitor", "--data", str(going.data)) as live:
+        assert live.stderr is not None
+        assert "listening" in live.stderr.readline()
+        going.stop()
+        _, said = live.communicate(timeout=30)
+    assert live.returncode == 3
+    assert "the hub ended the connection" in said
+    assert "Traceback" not in said
+
+
 def test_explain_tells_what_a_wrong_key_was_and_what_would_mend_it(hub: HubProcess) -> None:
     hub.ok("device", "create", "locked-out")
     wrong = f"HostName={hub.address};DeviceId=locked-out;SharedAccessKey={b64encode(b'wrong' * 7).decode()}"

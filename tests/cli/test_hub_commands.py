@@ -7,6 +7,8 @@ import ssl
 import stat
 from pathlib import Path
 
+import pytest
+
 from cli.processes import command, hub_process, wait_until
 from hubkeep.testing.hub_in_thread import free_address
 
@@ -114,4 +116,20 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
     done = command("serve", "--data", str(tmp_path / "hub"), "--config", str(config))
     assert done.status == 2
     assert "log_levle" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--listen", "192.0.2.1"), "192.0.2.1"),
+        (("--listen", "no-such-name.invalid"), "no-such-name.invalid is no address of this machine"),
+        (("--data", "/proc/version"), "/proc/version cannot be made"),
+    ],
+)
+def test_where_no_hub_can_be(tmp_path: Path, options: tuple[str, str], said: str) -> None:
+    where = options if "--data" in options else (*options, "--data", str(tmp_path / "hub"))
+    done = command("dev", *where)
+    assert done.status in {1, 2}
+    assert said in done.err
     assert "Traceback" not in done.err

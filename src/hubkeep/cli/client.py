@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from hubkeep.wire import sas
 
-from .failure import UNREACHABLE, CommandFailure
+from .failure import MISUSED, UNREACHABLE, CommandFailure
 
 API_VERSION: Final = "2021-04-12"
 CONNECTION_STRING_VARIABLE: Final = "HUBKEEP_CONNECTION_STRING"
@@ -139,17 +139,11 @@ class HubClient:
         return json.loads(content), response.headers.get("x-ms-continuation", "")
 
     def lines(self, path: str, **query: object) -> Iterator[str]:
-        """The lines of an answer that does not end; empty lines only tell that it lives."""
+        """The lines of an answer that does not end, which has begun; empty lines only tell that it lives."""
         response = self._send("GET", path, query, None, {})
         if response.status >= 400:
             raise _refused(response, response.read())
-        try:
-            while line := response.readline():
-                yield line.decode().rstrip("\n")
-        except TimeoutError:
-            raise CommandFailure("the hub is silent", status=UNREACHABLE) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise CommandFailure(f"the connection was lost: {error}", status=UNREACHABLE) from None
+        return _lines_of(response)
 
     def server_time(self) -> str:
         """The Date header of an answer."""
@@ -196,6 +190,9 @@ def owner_token(place: HubPlace, seconds: int = _TOKEN_SECONDS) -> str:
 
 
 def device_path(device_id: str) -> str:
+    """Raises CommandFailure for an empty id: that would be the address of all devices."""
+    if not device_id:
+        raise CommandFailure("a device id is empty", "hubkeep device list shows those that exist", MISUSED)
     return f"/devices/{quote(device_id, safe='')}"
 
 
@@ -211,6 +208,18 @@ class _Connection(http.client.HTTPSConnection):
         raw = socket.create_connection((self._place.address, self.port), self.timeout)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = self._tls.wrap_socket(raw, server_hostname=self._place.host)
+
+
+def _lines_of(response: http.client.HTTPResponse) -> Iterator[str]:
+    """Raises CommandFailure when they end."""
+    try:
+        while line := response.readline():
+            yield line.decode().rstrip("\n")
+    except TimeoutError:
+        raise CommandFailure("the hub is silent", status=UNREACHABLE) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise CommandFailure(f"the connection was lost: {error}", status=UNREACHABLE) from None
+    raise CommandFailure("the hub ended the connection", "does it still run? hubkeep doctor", UNREACHABLE)
 
 
 def _refused(response: http.client.HTTPResponse, content: bytes) -> CommandFailure:

@@ -51,16 +51,15 @@ def demo(
 
 
 async def _demo(settings: "Settings", seconds: float | None, every: float) -> bool:
-    from hubkeep.errors import HubError  # noqa: PLC0415
-    from hubkeep.server import StartFailure, running  # noqa: PLC0415
+    from hubkeep.server import running  # noqa: PLC0415
 
-    from .hub_process import announce  # noqa: PLC0415
+    from .hub_process import announce, failures_told  # noqa: PLC0415
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    try:
+    with failures_told():
         async with running(settings) as hub:
             if missing := [hub.missing[kind] for kind in ("mqtt", "amqp") if kind in hub.missing]:
                 raise CommandFailure("; ".join(missing))
@@ -72,10 +71,6 @@ async def _demo(settings: "Settings", seconds: float | None, every: float) -> bo
             print_plain(f"  hubkeep run{where} -- python samples/python/send.py")
             print_plain()
             return await _traffic(hub, stop, seconds, every)
-    except HubError as error:
-        raise CommandFailure(error.reason, error.remedy) from None
-    except StartFailure as error:
-        raise CommandFailure(error.cause, error.cure) from None
 
 
 async def _traffic(hub: "Hub", stop: asyncio.Event, seconds: float | None, every: float) -> bool:

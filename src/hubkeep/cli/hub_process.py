@@ -1,10 +1,11 @@
 """Runs a hub until it is told to stop: signals, logs, and what is printed at the start."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -82,7 +83,7 @@ async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> N
 
     for number in _STOPPING:
         loop.add_signal_handler(number, stop_once)
-    try:
+    with failures_told():
         async with running(settings) as hub:
             loop.add_signal_handler(signal.SIGHUP, lambda: _reload(hub, config))
             gc.collect()
@@ -90,12 +91,21 @@ async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> N
             gc.set_threshold(_GENERATION_0, 50, 100)
             announce(hub, as_json=as_json)
             await stop.wait()
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Why a hub cannot start, as a failure of the command."""
+    try:
+        yield
     except HubError as error:
         raise CommandFailure(error.reason, error.remedy) from None
     except NotServable as error:
         raise CommandFailure(error.cause, error.cure, NOT_SERVABLE) from None
     except StartFailure as error:
         raise CommandFailure(error.cause, error.cure) from None
+    except SettingsError as error:
+        raise CommandFailure(str(error), "name another one, or see: hubkeep help settings", MISUSED) from None
 
 
 def _reload(hub: Hub, config: Path | None) -> None:
