@@ -1,8 +1,8 @@
 """The accounts of a test run: what was skipped, and the seconds that each suite took. A plugin of tests/conftest.py.
 
 tests/accounts.toml holds both sides. On a laptop a missing program is one named skip; in CI (``CI=true``) a skip
-without a row there fails the run, so that no test stops running unnoticed. A suite may take twice its budget of
-seconds before CI fails: the budgets are there to show what grows, not to measure the machine.
+without a row there fails the run, so that no test stops running unnoticed. A suite may take three times its budget
+of seconds before CI fails: the budgets are there to show what grows, not to measure the machine.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 BOOK: Final = Path(__file__).parent / "accounts.toml"
-_MARGIN: Final = 2.0  # times its budget, before a suite fails CI
+_MARGIN: Final = 3.0  # times its budget, before a suite fails CI
 _KEY: Final = pytest.StashKey["Accounts"]()
 
 
