@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NODE = Path(__file__).parent / "compatibility" / "node"
-# command to the Debian package that has it
+# command to the Debian packages that it needs
 COMMANDS = {
     "curl": "curl",
+    "gcc": "gcc libssl-dev",  # with mosquitto: the benchmark's programs, and what it compares with
     "ip": "iproute2",
+    "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
     "node": "nodejs",
     "npm": "npm",
@@ -33,11 +35,12 @@ def main() -> None:
 
 
 def missing_commands() -> list[str]:
-    return sorted(command for command in COMMANDS if shutil.which(command) is None)
+    paths = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))  # ordinary users have these not in PATH
+    return sorted(command for command in COMMANDS if shutil.which(command, path=paths) is None)
 
 
 def install_debian_packages() -> None:
-    packages = sorted({COMMANDS[command] for command in missing_commands()})
+    packages = sorted({package for command in missing_commands() for package in COMMANDS[command].split()})
     if not packages:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
