@@ -4,6 +4,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_a_policy_without_the_permission(shared_hub: HubInThread, device_id: str
     assert done == {"name": "UnauthorizedError"}
 
 
+@pytest.mark.spec("D-ND7", "D-ND10")
 @pytest.mark.parametrize("transport", ["mqtt", "mqtt-ws", "amqp", "amqp-ws", "http"])
 def test_a_device_sends(shared_hub: HubInThread, device_id: str, node: Any, transport: str) -> None:
     node("device.js", "send", transport, shared_hub.create_device(device_id))
@@ -47,7 +49,8 @@ def test_a_device_sends(shared_hub: HubInThread, device_id: str, node: Any, tran
     properties = {"alarm": "high temp", "plain": "value"} | ({} if transport == "http" else {"a/b": "c&d=e+f g"})
     assert (events[0]["body"], events[0]["properties"]) == ('{"temperature":21}', properties)
     system = events[0]["system_properties"]
-    assert (system["message_id"], system["correlation_id"]) == ("m-1", "c-1")
+    assert (system["message_id"], system["correlation_id"]) == ("4a2c4c1e-9d4b-4f0f-8f6e-0a4f5f0f7d11", "c-1")
+    assert events[0]["annotations"]["dt-subject"] == "thermostat1"
     assert (system["content_type"], system["content_encoding"]) == ("application/json", "utf-8")
     assert b64decode(events[1]["body_base64"]) == bytes((0, 1, 254, 255))
 
@@ -59,6 +62,15 @@ def test_a_device_sends_a_batch(shared_hub: HubInThread, device_id: str, node: A
     assert [event["properties"] for event in events] == [{"n": "1"}, {"n": "2"}, {"n": "3"}]
 
 
+@pytest.mark.spec("D-ND17")
+@pytest.mark.parametrize("transport", ["mqtt", "amqp", "http"])
+def test_a_device_of_a_name_that_is_encoded(shared_hub: HubInThread, node: Any, transport: str) -> None:
+    device_id = f"a!b'(c)*d-{transport}"
+    node("device.js", "reconnect", transport, shared_hub.create_device(device_id))
+    events = shared_hub.wait_for_events(2, device=quote(device_id))
+    assert [event["body"] for event in events] == ["before", "after"]
+
+
 @pytest.mark.parametrize("transport", ["mqtt", "mqtt-ws", "amqp"])
 def test_a_device_connects_again(shared_hub: HubInThread, device_id: str, node: Any, transport: str) -> None:
     node("device.js", "reconnect", transport, shared_hub.create_device(device_id))
@@ -66,6 +78,7 @@ def test_a_device_connects_again(shared_hub: HubInThread, device_id: str, node: 
     assert [event["body"] for event in events] == ["before", "after"]
 
 
+@pytest.mark.spec("D-ND8")
 @pytest.mark.parametrize("transport", ["mqtt", "mqtt-ws", "amqp", "http"])
 def test_a_wrong_key_is_refused(shared_hub: HubInThread, device_id: str, node: Any, transport: str) -> None:
     parts = sas.parse_connection_string(shared_hub.create_device(device_id)).parts

@@ -5,6 +5,7 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -126,11 +127,15 @@ def test_from_a_sequence_an_offset_and_a_time(filled: HubInThread) -> None:
         where = {"starting_position": position, "starting_position_inclusive": inclusive, "partition_id": partition}
         return read(consumer(filled), 1, **where)[0].body_as_str()
 
-    assert first(10) == "m11"
-    assert first(10, inclusive=True) == "m10"
-    assert first(everything[5].offset) == "m6"
-    assert first(everything[5].offset, inclusive=True) == "m5"
-    assert first(everything[0].enqueued_time - dt.timedelta(seconds=1)) == "m0"
+    with ThreadPoolExecutor(6) as readers:  # each client takes a second to open and to close
+        found = [
+            readers.submit(first, 10),
+            readers.submit(first, 10, inclusive=True),
+            readers.submit(first, everything[5].offset),
+            readers.submit(first, everything[5].offset, inclusive=True),
+            readers.submit(first, everything[0].enqueued_time - dt.timedelta(seconds=1)),
+        ]
+    assert [each.result() for each in found] == ["m11", "m10", "m6", "m5", "m0"]
     late = read(
         consumer(filled),
         1,

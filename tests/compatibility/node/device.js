@@ -16,7 +16,7 @@ const transports = {
 // Over HTTP this client makes a header of each property, so that not every name goes through.
 function fullMessage(anyName) {
   const message = new Message(JSON.stringify({ temperature: 21 }));
-  message.messageId = "m-1";
+  message.messageId = "4a2c4c1e-9d4b-4f0f-8f6e-0a4f5f0f7d11"; // over AMQP this client sends it as a uuid
   message.correlationId = "c-1";
   message.contentType = "application/json";
   message.contentEncoding = "utf-8";
@@ -25,6 +25,7 @@ function fullMessage(anyName) {
     message.properties.add("a/b", "c&d=e+f g");
   }
   message.properties.add("plain", "value");
+  message.properties.add("dt-subject", "thermostat1"); // a property that the client makes a system one
   return message;
 }
 
