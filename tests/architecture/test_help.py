@@ -19,7 +19,7 @@ def commands(group: typer.Typer, noun: str = "") -> Iterator[str]:
         yield from commands(each.typer_instance, f"{noun} {each.name}".strip())
 
 
-@pytest.mark.parametrize("words", commands(app))
+@pytest.mark.parametrize("words", list(commands(app)))
 def test_help_ends_with_an_example(words: str) -> None:
     assert words in EXAMPLES, f"hubkeep {words} has no row in examples.py"
     shown = CliRunner().invoke(app, [*words.split(), "--help"])

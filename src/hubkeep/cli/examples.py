@@ -10,7 +10,7 @@ EXAMPLES: Final = {
     "demo": "hubkeep demo --seconds 20",
     "run": "hubkeep run --device press-07 -- python my_program.py",
     "monitor": "hubkeep monitor --device press-07 --property alarm=true --json",
-    "query": "hubkeep query \"SELECT * FROM devices WHERE tags.hall = 'north'\"",
+    "query": 'hubkeep query "SELECT deviceId, tags.hall FROM devices WHERE tags.hall = 3"',
     "connection-string": "hubkeep connection-string --device press-07",
     "explain": "hubkeep explain press-07",
     "doctor": "hubkeep doctor --data /var/lib/hubkeep",

@@ -20,10 +20,7 @@ def query(
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the fleet. The language: docs/reference/queries.md.
-
-    Example: hubkeep query "SELECT deviceId, tags.hall FROM devices WHERE tags.hall = 3"
-    """
+    """Ask the fleet. The language: hubkeep help queries."""
     with client_of(data, connection_string) as client:
         rows = _rows(client, text, most)
         if as_json:
