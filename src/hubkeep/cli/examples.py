@@ -22,6 +22,9 @@ EXAMPLES: Final = {
     "device delete": "hubkeep device delete press-07",
     "device block": "hubkeep device block press-07 --reason 'stolen from hall 3'",
     "device unblock": "hubkeep device unblock press-07",
+    "device send": "hubkeep device send press-07 'open valve'",
+    "device messages": "hubkeep device messages press-07",
+    "device purge": "hubkeep device purge press-07",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }
