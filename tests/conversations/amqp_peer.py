@@ -3,6 +3,7 @@
 Every frame that the hub sends is checked against the rules that keep all clients happy (S-R1 to S-R8, S-R13).
 """
 
+import socket
 import ssl
 import time
 from typing import Any, NamedTuple, Self, TypeVar
@@ -69,6 +70,7 @@ class AmqpPeer:
     def __init__(self, hub: HubInThread, sock: ssl.SSLSocket | None = None, max_frame: int = 65536) -> None:
         self.hub = hub
         self.sock: Any = sock or tls_socket(hub, 5671)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.max_frame = max_frame
         self.seen: list[Frame] = []
         self._held = b""

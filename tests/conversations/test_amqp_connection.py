@@ -616,6 +616,20 @@ def test_a_disabled_or_deleted_device_is_cut_off(shared_hub: HubInThread, device
         assert other.outcome(other.transfer(0, data(b"x"))) == ("accepted", "")
 
 
+@pytest.mark.spec("L-I2", "L-R6")
+def test_a_token_put_before_its_device_was_disabled_opens_nothing(shared_hub: HubInThread, device_id: str) -> None:
+    from conversations.https_peer import VERSION, request
+
+    with AmqpPeer.device(shared_hub, device_id) as peer:
+        identity = {"deviceId": device_id, "status": "disabled"}
+        path = f"/devices/{device_id}?{VERSION}"
+        assert request(shared_hub, "PUT", path, identity, headers={"If-Match": "*"}).status == 200
+        assert condition(peer.refused(TELEMETRY.format(device_id), handle=0)) == "amqp:unauthorized-access"
+        policy = shared_hub.token(policy="device")
+        assert peer.put_token(policy).status == 200
+        assert condition(peer.refused(TELEMETRY.format(device_id), handle=1)) == "amqp:unauthorized-access"
+
+
 @pytest.mark.spec("L-A11")
 def test_flows_without_end_and_credit_without_end(shared_hub: HubInThread) -> None:
     with AmqpPeer.reader(shared_hub) as peer:

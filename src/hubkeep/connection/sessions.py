@@ -32,8 +32,12 @@ class Sessions:
         self._policies: dict[str, set[LiveLink]] = {}
         self._activity: dict[Key, Activity] = {}
         self._takeovers: dict[Key, deque[float]] = {}
-        self._cut_activity: Callable[[], None] | None = None
+        self._watchers: list[Callable[[IdentityChange], None]] = []
         bus.subscribe("identity.changed", self._identity_changed)
+
+    def watch(self, changed: Callable[[IdentityChange], None]) -> None:
+        """``changed`` hears of every change of an identity, before its links are cut: for what holds proofs of it."""
+        self._watchers.append(changed)
 
     @property
     def connected(self) -> int:
@@ -105,6 +109,8 @@ class Sessions:
 
     def _identity_changed(self, payload: object) -> None:
         assert isinstance(payload, IdentityChange)
+        for changed in self._watchers:
+            changed(payload)
         error: HubError
         if payload.change == "disabled":
             error = DeviceDisabled(reason="the identity was disabled", remedy="hubkeep device unblock")

@@ -22,6 +22,7 @@ from hubkeep.limits import (
     Limits,
 )
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.model import IdentityChange
 from hubkeep.ports import Clock, FlowControlledLog, RecordRefusal
 from hubkeep.wire.amqp import Bounds
 
@@ -64,9 +65,15 @@ class AmqpListener:
         self._groups = {name.lower(): name for name in (_DEFAULT_GROUP, *consumer_groups)}
         self.readers = Readers(limits)
         self.links: set[AmqpLink] = set()
+        sessions.watch(self._identity_changed)
         self.accepted = 0
         self.bounds = self._bounds(AMQP_LINK_BYTES.value, AMQP_PARTIAL_BYTES.value)
         self.bounds_before = self._bounds(AMQP_LINK_BYTES_BEFORE.value, AMQP_PARTIAL_BYTES_BEFORE.value)
+
+    def _identity_changed(self, change: IdentityChange) -> None:
+        """Tokens that were put before are worth nothing now, also where no link uses them yet (L-I2, L-I3)."""
+        for link in self.links:
+            link.rights.drop_identity(change.device_id, change.module_id)
 
     def protocol(self) -> asyncio.Protocol:
         """A factory for listeners and WebSocket tunnels."""

@@ -11,53 +11,61 @@ from ..operations import BY_NAME, allows
 class Rights:
     """The authorisations of one connection, at most ``most``: clients multiplex a thousand devices on one."""
 
-    __slots__ = ("_authentication", "_most", "_principals")
+    __slots__ = ("_authentication", "_identities", "_most", "_policies")
 
     def __init__(self, authentication: Authentication, most: int) -> None:
         self._authentication, self._most = authentication, most
-        self._principals: dict[tuple[str, tuple[str, ...]], Principal] = {}
+        self._identities: dict[tuple[str, ...], Principal] = {}  # by the path that each is for
+        self._policies: dict[tuple[str, tuple[str, ...]], Principal] = {}  # by name and scope
 
     def __bool__(self) -> bool:
-        return bool(self._principals)
+        return bool(self._identities or self._policies)
 
     @property
     def name(self) -> str:
         """Somebody who is authorised here, for the record of a refusal; empty for nobody."""
-        return next((principal.name for principal in self._principals.values()), "")
+        return next((principal.name for each in (self._identities, self._policies) for principal in each.values()), "")
 
     def add(self, principal: Principal) -> None:
         """A proven credential; a newer one of the same scope replaces it. Raises TooManyTokens."""
         key = (principal.name, principal.scope)
-        if key not in self._principals and len(self._principals) >= self._most:
-            self.drop_lapsed()
-            if len(self._principals) >= self._most:
-                raise TooManyTokens(reason=f"{self._most} authorisations live on this connection")
-        self._principals[key] = principal
+        if principal.scope not in self._identities and key not in self._policies and self._is_full():
+            raise TooManyTokens(reason=f"{self._most} authorisations live on this connection")
+        if principal.device_id:
+            self._identities[principal.scope] = principal
+        else:
+            self._policies[key] = principal
 
     def holder(self, operation: str, path: tuple[str, ...]) -> Principal | None:
-        """Who allows ``operation`` on ``path`` now: a device's own credential before a policy's."""
-        row = BY_NAME[operation]
-        found = None
-        for principal in self._principals.values():
-            if not allows(principal.permissions, row) or self._authentication.expired(principal):
-                continue
-            if principal.device_id:
-                # a device's credential is for exactly this identity: not for its modules, nor for ids of another case
-                if principal.scope == path:
-                    return principal
-            elif sas.covers(principal.scope, path):
-                found = found or principal
-        return found
+        """Who allows ``operation`` on ``path`` now: an identity's own credential before a policy's."""
+        row, expired = BY_NAME[operation], self._authentication.expired
+        # an identity's is for exactly its path: not for a device's modules, nor for ids of another case
+        principal = self._identities.get(path)
+        if principal is not None and allows(principal.permissions, row) and not expired(principal):
+            return principal
+        for principal in self._policies.values():
+            if sas.covers(principal.scope, path) and allows(principal.permissions, row) and not expired(principal):
+                return principal
+        return None
 
     def drop_lapsed(self) -> bool:
         """Forget what has expired, its grace over. True: there was some."""
-        lapsed = [key for key, each in self._principals.items() if self._authentication.expired(each)]
-        for key in lapsed:
-            del self._principals[key]
-        return bool(lapsed)
+        expired = self._authentication.expired
+        identities = [path for path, principal in self._identities.items() if expired(principal)]
+        policies = [key for key, principal in self._policies.items() if expired(principal)]
+        for path in identities:
+            del self._identities[path]
+        for key in policies:
+            del self._policies[key]
+        return bool(identities or policies)
 
     def drop_identity(self, device_id: str, module_id: str) -> None:
-        """The credentials of one identity are worth nothing any more."""
-        gone = (device_id, module_id)
-        for key in [key for key, each in self._principals.items() if (each.device_id, each.module_id) == gone]:
-            del self._principals[key]
+        """The credentials of one identity are worth nothing any more; a device takes its modules with it."""
+        gone = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
+        for path in [path for path in self._identities if path[: len(gone)] == gone]:
+            del self._identities[path]
+
+    def _is_full(self) -> bool:
+        if len(self._identities) + len(self._policies) >= self._most:
+            self.drop_lapsed()
+        return len(self._identities) + len(self._policies) >= self._most
