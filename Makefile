@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test bench lint clean help
+.PHONY: run test bench fuzz lint clean help
 
 run: $(STAMP)  ## a dev hub with simulated devices, live
 	$(BIN)/hubkeep demo
@@ -17,6 +17,9 @@ test: $(STAMP)  ## set up what the tests need, then run them all
 
 bench: $(STAMP)  ## the benchmark tables, beside Mosquitto
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 7"
+	$(BIN)/python fuzz/run.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

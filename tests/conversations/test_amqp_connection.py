@@ -1,5 +1,7 @@
 """AMQP from the first byte to an authorised connection, by raw frames over TLS."""
 
+import socket
+import ssl
 import time
 import uuid
 from base64 import b64encode
@@ -18,6 +20,7 @@ from conversations.amqp_peer import (
     events_token,
 )
 from conversations.mqtt_peer import eventually
+from hubkeep.model import Identity
 from hubkeep.testing import HubInThread
 from hubkeep.wire import sas
 from hubkeep.wire.amqp import Array, Described, Int, Symbol, UByte, ULong, encode, message
@@ -150,6 +153,15 @@ def test_a_second_init_and_a_long_response_end_the_connection(shared_hub: HubInT
                 assert isinstance(got.performative, list)
                 if got.performative == [0, None]:
                     assert peer.header() == SASL_HEADER
+
+
+@pytest.mark.spec("S-R23")
+def test_a_client_that_names_no_host_in_its_handshake(shared_hub: HubInThread, device_id: str) -> None:
+    context = ssl.create_default_context(cafile=str(shared_hub.trust_bundle))
+    context.check_hostname = False
+    raw = socket.create_connection((shared_hub.address, 5671), 10)
+    with AmqpPeer(shared_hub, context.wrap_socket(raw)) as peer:
+        peer.opened().authorised(device_token(shared_hub, device_id))
 
 
 # -- open, sessions, idle time ---------------------------------------------------------------------------------------
@@ -485,33 +497,26 @@ def test_links_outside_the_authorisation(shared_hub: HubInThread, device_id: str
         assert condition(peer.refused("/nothing", handle=0)) == "amqp:not-found"
 
 
-@pytest.mark.spec("D-87")
+@pytest.mark.spec("D-87", "D-82")
 def test_a_modules_token_is_for_the_module_that_it_names(shared_hub: HubInThread, device_id: str) -> None:
-    from conversations.https_peer import VERSION, request
-
-    device = device_key(shared_hub, device_id)
-    key = b"the key of a module, 32 bytes lo"
-    path = f"/devices/{device_id}/modules/cam?{VERSION}"
-    identity = {
-        "deviceId": device_id,
-        "moduleId": "cam",
-        "authentication": {
-            "symmetricKey": {"primaryKey": b64encode(key).decode(), "secondaryKey": b64encode(key).decode()}
-        },
-    }
-    answer = request(shared_hub, "PUT", path, identity)
-    if answer.status == 404:
-        pytest.skip("modules have no registry surface yet")
+    device, key = device_key(shared_hub, device_id), b"k" * 32
+    module = Identity(device_id=device_id, module_id="cam", generation_id="1", primary_key=key, secondary_key=key)
+    shared_hub.ask(shared_hub.hub._identities._store.create(module))
+    address = TELEMETRY.format(f"{device_id}/modules/cam")
     token = shared_hub.token(f"devices/{device_id}/modules/cam", key=key)
     with AmqpPeer(shared_hub).opened() as peer:
         peer.node()
         assert peer.put_token(token, name=f"{shared_hub.host_name}/devices/{device_id}").status == 200
-        peer.attached(TELEMETRY.format(f"{device_id}/modules/cam"), handle=0)
+        peer.attached(address, handle=0)
         assert condition(peer.refused(TELEMETRY.format(device_id), handle=1)) == "amqp:unauthorized-access"
+    for user in (f"{device_id}/modules/cam@sas.hub1", f"{device_id}/cam@sas.hub1"):
+        with AmqpPeer(shared_hub) as peer:
+            assert peer.sasl("PLAIN", plain(user, token)) == 0
+            peer.opened().attached(address, handle=0)
+            assert peer.outcome(peer.transfer(0, data(b"x"))) == ("accepted", "")
     with AmqpPeer(shared_hub).opened() as peer:
         peer.authorised(shared_hub.token(f"devices/{device_id}", key=device))
-        error = peer.refused(TELEMETRY.format(f"{device_id}/modules/cam"), handle=0)
-        assert condition(error) == "amqp:unauthorized-access"
+        assert condition(peer.refused(address, handle=0)) == "amqp:unauthorized-access"
 
 
 @pytest.mark.spec("S-R20")

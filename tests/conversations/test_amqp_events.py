@@ -470,7 +470,7 @@ def test_a_token_for_one_partition_opens_that_one(filled: Filled) -> None:
 # -- redirect --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("S-118")
+@pytest.mark.spec("S-118", "S-114")  # the peer checks every frame of the hub
 @pytest.mark.parametrize("form", ["amqps://{host}/messages/events/$management", "/messages/events/$management"])
 def test_a_hub_connection_string_finds_its_events(filled: Filled, form: str) -> None:
     hub = filled.hub
