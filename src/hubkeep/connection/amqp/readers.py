@@ -180,6 +180,8 @@ class Reader(LinkEndpoint):
             self._reading = None
         if events:
             self.wake()
+        elif self._link.drain:
+            self._link.drained()
         self._connection.flush()
 
     def _send(self, events: Sequence[Event]) -> int:
