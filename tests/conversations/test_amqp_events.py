@@ -208,6 +208,17 @@ def test_the_latest_is_what_comes_after_the_attach(filled: Filled) -> None:
         assert event.annotations["x-opt-sequence-number"] >= COUNT
 
 
+@pytest.mark.spec("L-R5")
+@pytest.mark.parametrize("name", ["x-opt-offset", "x-opt-sequence-number", "x-opt-enqueued-time"])
+@pytest.mark.parametrize("number", ["9" * 19, "-" + "9" * 19, "0" * 19])
+def test_positions_beyond_any_log(filled: Filled, name: str, number: str) -> None:
+    with AmqpPeer.reader(filled.hub) as peer:
+        for handle, operator in enumerate((">", ">=")):
+            filters = selector(f"amqp.annotation.{name} {operator} '{number}'")
+            peer.attached(filled.address(), handle=handle, receiver=True, filters=filters)
+        assert peer.put_token(events_token(filled.hub)).status == 200
+
+
 @pytest.mark.spec("L-A19", "S-110")
 @pytest.mark.parametrize(
     ("address", "expected"),
