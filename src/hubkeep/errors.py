@@ -145,6 +145,28 @@ class ModuleNotFound(HubError):
     text = "The module is not registered."
 
 
+class DeviceNotOnline(HubError):
+    """A method for a device that is not connected, or does not listen for methods."""
+
+    text = "The device is not online."
+
+
+class DeviceConnectionClosed(HubError):
+    """A device that went while its answer was awaited."""
+
+    text = "The device's connection was closed before it answered."
+
+
+class DeviceTimeout(HubError):
+    """A device that did not answer in time."""
+
+    text = "The device did not answer in time."
+
+
+class TooManyModules(HubError):
+    text = "This device has as many modules as a device may have."
+
+
 class NotFound(HubError):
     """An address, path, partition or consumer group that does not exist."""
 
@@ -305,6 +327,10 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     ),
     DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5, 0x87),
     ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5, 0x87),
+    DeviceNotOnline: OnWire(404, 404103, "DeviceNotOnline", "amqp:not-found", 3),
+    DeviceConnectionClosed: OnWire(404, 404104, "DeviceConnectionClosedRemotely", "amqp:not-found", 3),
+    DeviceTimeout: OnWire(504, 504101, "GatewayTimeout", "com.microsoft:timeout", 3),
+    TooManyModules: OnWire(413, 413003, "TooManyModulesOnDevice", "amqp:resource-limit-exceeded", 3),
     NotFound: OnWire(404, 404000, "NotFound", "amqp:not-found", 5),
     BlobNotFound: OnWire(404, 404000, "NotFound", "amqp:not-found", 5),
     NotImplementedHere: OnWire(501, 501000, "NotImplemented", "amqp:not-implemented", 3),

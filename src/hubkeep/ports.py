@@ -1,6 +1,6 @@
 """What the rules need from outside, as small Protocols. Adapters: ``store``, ``bus``, ``connection/event_encoding``."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hubkeep.errors import HubError
@@ -386,6 +386,18 @@ class EventEncoding(Protocol):
         """ingress: Unix milliseconds."""
 
 
+METHODS_SERVED = "methods.served"  # published with the subject when a device begins to listen for methods
+
+
+class NobodyServes(Exception):
+    """A request on the bus that nobody answers: for a method, the device is not online."""
+
+
+def method_subject(device_id: str, module_id: str) -> str:
+    """Where the method calls of one identity are asked. No id holds a slash."""
+    return f"method/{device_id}/{module_id}"
+
+
 def desired_subject(device_id: str, module_id: str) -> str:
     """Where the desired patches of one identity are published. No id holds a slash."""
     return f"twin.desired/{device_id}/{module_id}"
@@ -398,3 +410,9 @@ class Bus(Protocol):
 
     def subscribe(self, subject: str, handler: Callable[[object], None]) -> Callable[[], None]:
         """Returns what unsubscribes."""
+
+    async def request(self, subject: str, payload: object) -> object:
+        """The answer of whoever serves ``subject``; how long to wait is the caller's. Raises NobodyServes at once."""
+
+    def serve(self, subject: str, answer: Callable[[object], Awaitable[object]]) -> Callable[[], None]:
+        """Answer requests on ``subject`` in the place of who did so before. Returns what ends that."""

@@ -49,6 +49,7 @@ from hubkeep.messaging.feedback import FeedbackBatches
 from hubkeep.messaging.file_notifications import FileNotifications
 from hubkeep.messaging.files import Files
 from hubkeep.messaging.fleet_queries import FleetQueries
+from hubkeep.messaging.methods import Methods
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, Sample, registry_of
@@ -209,6 +210,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         feedback = FeedbackBatches(registry.queues, bus, clock, limits, settings.host_name)
         deliveries = Deliveries(to_device, bus)
         twins = Twins(registry.twins, bus, clock, limits)
+        methods = Methods(registry.identities, bus, clock, limits)
         sessions = Sessions(bus, clock, limits)
         names = _host_names(settings)
         authentication = Authentication(
@@ -267,6 +269,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             to_device=to_device,
             twins=twins,
             queries=FleetQueries(registry.fleet, to_device.counts, clock),
+            methods=methods,
             sessions=sessions,
             admission=admission,
             refusals=refusals,

@@ -3,6 +3,7 @@
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
 from .identity import AuthenticationType, Identity, IdentityChange, Status
 from .message import Message, SystemProperties
+from .method import MethodAnswer, MethodCall
 from .policy import Permission, Policy
 from .principal import LinkInfo, Principal
 from .queued import (
@@ -37,6 +38,8 @@ __all__ = [
     "Locked",
     "Message",
     "MessageState",
+    "MethodAnswer",
+    "MethodCall",
     "Narrowing",
     "Outcome",
     "Permission",

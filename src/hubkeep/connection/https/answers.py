@@ -9,7 +9,7 @@ from aiohttp import web
 
 from hubkeep.errors import HubError, on_wire
 
-from ..refusal_bodies import refusal_text, tracking_stamp
+from ..refusal_bodies import numbered_refusal, refusal_text, tracking_stamp
 
 JSON: Final = "application/json; charset=utf-8"
 
@@ -32,14 +32,20 @@ class RefusalAnswer(NamedTuple):
     body: bytes
 
 
-def refusal_answer(error: BaseException, tracking_id: str, now: float) -> RefusalAnswer:
-    """Form A. What is no HubError is told as a fault of the hub, without any detail. now: Unix seconds."""
+def refusal_answer(error: BaseException, tracking_id: str, now: float, *, numbered: bool = False) -> RefusalAnswer:
+    """Form A, or form B if ``numbered``. What is no HubError is told as a fault of the hub, without any detail.
+
+    now: Unix seconds.
+    """
     row = on_wire(error)
-    text = refusal_text(error)
-    # clients split Message at ";" and ":" and lose what they do not expect there
-    message = f"ErrorCode:{row.name};{text.replace(';', ',')}"
-    exception = f"Tracking ID:{tracking_id}-G:0-TimeStamp:{tracking_stamp(now)}"
-    body = {"Message": message, "ExceptionMessage": exception}
+    if numbered:
+        text = msgspec.json.encode(numbered_refusal(error, tracking_id, now)).decode()
+        body = {"Message": text, "ExceptionMessage": ""}
+    else:
+        # clients split Message at ";" and ":" and lose what they do not expect there
+        message = f"ErrorCode:{row.name};{refusal_text(error).replace(';', ',')}"
+        exception = f"Tracking ID:{tracking_id}-G:0-TimeStamp:{tracking_stamp(now)}"
+        body = {"Message": message, "ExceptionMessage": exception}
     headers = {"Content-Type": JSON, "iothub-errorcode": row.name}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(seconds)

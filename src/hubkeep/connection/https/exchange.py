@@ -17,11 +17,12 @@ _TRUSTED_FOR: Final = 1.0  # seconds: as soon as a disabled identity's links are
 class Exchange:
     """What handlers get. values: what stood in the path, by name. principal: settled and authorised already."""
 
-    __slots__ = ("link", "open_again", "operation", "principal", "query", "request", "segments", "values")
+    __slots__ = ("link", "numbered", "open_again", "operation", "principal", "query", "request", "segments", "values")
 
     def __init__(self, request: web.BaseRequest, link: LinkInfo) -> None:
         self.request, self.link = request, link
         self.operation = "https"
+        self.numbered = False
         self.segments: tuple[str, ...] = ()
         self.values: Mapping[str, str] = {}
         self.query: Mapping[str, str] = {}
@@ -66,9 +67,13 @@ Handle = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
 
 class Endpoint(NamedTuple):
-    """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for."""
+    """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for.
+
+    numbered: refusals are told in form B (service-protocols 2.16).
+    """
 
     operation: str
     handle: Handle
     credential: Literal["device", "service", "none"]
     dated: bool = True
+    numbered: bool = False

@@ -21,6 +21,7 @@ from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.fleet_queries import FleetQueries
+from hubkeep.messaging.methods import Methods
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import LinkInfo
 from hubkeep.ports import Clock, Event, EventLog
@@ -30,6 +31,7 @@ from ..authentication import Authentication
 from ..operations import OPERATIONS
 from ..sessions import Sessions
 from . import admin, cloud_to_device, device, files, service
+from . import methods as method_surface
 from . import twins as twin_surface
 from .answers import refusal_answer, standard_headers
 from .blobs import BlobSurface
@@ -62,6 +64,7 @@ class HttpsListener:
         to_device: CloudToDevice,
         twins: Twins,
         queries: FleetQueries,
+        methods: Methods,
         sessions: Sessions,
         admission: Admission,
         refusals: Refusals,
@@ -96,6 +99,7 @@ class HttpsListener:
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
             *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),
+            *method_surface.MethodSurface(methods).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *admin.AdminSurface(
@@ -167,6 +171,7 @@ class HttpsListener:
         match = self._routes.find(request.method, path)
         endpoint = match.handler
         exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
+        exchange.numbered = endpoint.numbered
         await self._open(exchange, endpoint)
         exchange.open_again = functools.partial(self._open, exchange, endpoint)
         if connection.ticket is not None and exchange.principal is not None:
@@ -199,7 +204,7 @@ class HttpsListener:
         tracking_id = ""
         if isinstance(error, HubError):
             tracking_id = self.refused(error, exchange.link, identity=exchange.identity, operation=exchange.operation)
-        answer = refusal_answer(error, tracking_id, self.clock.now())
+        answer = refusal_answer(error, tracking_id, self.clock.now(), numbered=exchange.numbered)
         response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         if isinstance(error, MethodNotAllowed):
             allowed = self._routes.methods(exchange.request.raw_path.partition("?")[0])

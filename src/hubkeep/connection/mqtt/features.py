@@ -12,6 +12,7 @@ from hubkeep.wire.mqtt import Publish
 
 from .devicebound import DeviceBound
 from .dialect import MOST_PACKET, Dialect
+from .methods import MethodFeature
 from .twin import TwinFeature
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Feature(Protocol):
 FEATURES: Final[tuple[tuple[bytes, type[Feature]], ...]] = (
     (b"devices/", DeviceBound),
     (b"$iothub/twin/", TwinFeature),
+    (b"$iothub/methods/", MethodFeature),
 )
 
 

@@ -31,8 +31,8 @@ _SYSTEM = {
     "$.diagctx": "diagnostic_context",
 }
 
-_METHODS = b"$iothub/methods/POST/"
-_COMMON_FILTERS = frozenset({_METHODS + b"#", b"$iothub/twin/res/#", b"$iothub/twin/PATCH/properties/desired/#"})
+METHODS = b"$iothub/methods/POST/"
+_COMMON_FILTERS = frozenset({METHODS + b"#", b"$iothub/twin/res/#", b"$iothub/twin/PATCH/properties/desired/#"})
 
 
 class UserName(NamedTuple):
@@ -85,7 +85,7 @@ def may_subscribe(topic_filter: bytes, device_id: str, module_id: str) -> bool:
     """
     if topic_filter in _COMMON_FILTERS:
         return True
-    if topic_filter.startswith(_METHODS) and topic_filter.endswith(b"/#"):
+    if topic_filter.startswith(METHODS) and topic_filter.endswith(b"/#"):
         return True
     if not module_id:
         return topic_filter == f"devices/{device_id}/messages/devicebound/#".encode()

@@ -1,0 +1,54 @@
+"""The service REST surface of direct methods. Source: service-protocols 2.12."""
+
+from collections.abc import Iterable
+
+import msgspec
+from aiohttp import web
+
+from hubkeep.errors import BadRequest
+from hubkeep.limits import HTTP_SERVICE_BODY
+from hubkeep.messaging.methods import Methods
+from hubkeep.model import MethodCall
+
+from .answers import json_answer
+from .bodies import strict_json
+from .exchange import Endpoint, Exchange
+
+_NOTHING = msgspec.Raw(b"null")
+
+
+class _Call(msgspec.Struct):
+    name: str = msgspec.field(name="methodName")
+    payload: msgspec.Raw = _NOTHING
+    response_seconds: int | None = msgspec.field(default=None, name="responseTimeoutInSeconds")
+    connect_seconds: int | None = msgspec.field(default=None, name="connectTimeoutInSeconds")
+
+
+class MethodSurface:
+    """Calls go out when the body is read; the answer is the device's, or form B tells why there is none."""
+
+    def __init__(self, methods: Methods) -> None:
+        self._methods = methods
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        return (
+            Endpoint("methods/invoke", self.invoke, "service", numbered=True),
+            Endpoint("methods/invoke/module", self.invoke, "service", numbered=True),
+        )
+
+    async def invoke(self, exchange: Exchange) -> web.StreamResponse:
+        """POST /twins/{id}[/modules/{module}]/methods"""
+        body = await exchange.body(HTTP_SERVICE_BODY.value)
+        strict_json(body)
+        try:
+            wanted = msgspec.json.decode(body, type=_Call)
+        except msgspec.ValidationError as error:
+            raise BadRequest("A member of the body is not valid.", reason=str(error)) from None
+        answer = await self._methods.invoke(
+            exchange.values["id"],
+            exchange.values.get("module", ""),
+            MethodCall(wanted.name, bytes(wanted.payload)),
+            response_seconds=wanted.response_seconds,
+            connect_seconds=wanted.connect_seconds or 0,
+        )
+        return json_answer({"status": answer.status, "payload": msgspec.Raw(answer.payload)})
