@@ -196,6 +196,7 @@ class Limits:
     files_stop_share: int = _default(FILES_STOP_SHARE)
     files_stop: int = _default(FILES_STOP)
     identities: int = _default(IDENTITIES)
+    modules_per_device: int = _default(MODULES_PER_DEVICE)
     twin_depth: int = _default(TWIN_DEPTH)
     twin_string: int = _default(TWIN_STRING)
     twin_key: int = _default(TWIN_KEY)

@@ -63,8 +63,11 @@ class IdentityStore(Protocol):
 
     async def get(self, device_id: str, module_id: str = "") -> Identity | None: ...
 
-    async def create(self, identity: Identity) -> None:
-        """Raises DeviceAlreadyExists or ModuleAlreadyExists; DeviceNotFound for a module without its device."""
+    async def create(self, *identities: Identity) -> None:
+        """All or none. Raises DeviceAlreadyExists, ModuleAlreadyExists; DeviceNotFound for a module without device."""
+
+    async def modules(self, device_id: str) -> Sequence[Identity]:
+        """The modules of a device by id; empty when there is none."""
 
     async def replace(self, identity: Identity, etag: str | None) -> bool:
         """Replace the writable fields where the stored etag is ``etag`` (None: any). False: absent or another etag."""

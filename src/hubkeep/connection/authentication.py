@@ -112,7 +112,7 @@ class Authentication:
         identity = await self._identities.get(device_id, module_id)
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
-        self._check_enabled(identity)
+        await self._check_enabled(identity)
         return Principal(
             permissions=Permission.DEVICE_CONNECT,
             device_id=device_id,
@@ -180,7 +180,7 @@ class Authentication:
             )
         scope = self._own_scope(parsed, path)
         self._check_expiry(parsed)
-        self._check_enabled(identity)
+        await self._check_enabled(identity)
         return Principal(
             permissions=Permission.DEVICE_CONNECT,
             device_id=identity.device_id,
@@ -280,8 +280,12 @@ class Authentication:
                 remedy="make a new token; check the clock of the device",
             )
 
-    @staticmethod
-    def _check_enabled(identity: Identity) -> None:
+    async def _check_enabled(self, identity: Identity) -> None:
+        if identity.module_id:  # a module is as enabled as its device
+            device = await self._identities.get(identity.device_id)
+            if device is None:
+                raise Unauthorized(reason="the module's device is not registered")
+            identity = device
         if identity.status != "enabled":
             raise DeviceDisabled(
                 reason="the identity is disabled" + (f": {identity.status_reason}" if identity.status_reason else ""),

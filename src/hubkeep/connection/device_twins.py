@@ -72,9 +72,7 @@ class DeviceTwins:
         return TwinAnswer(on_wire(error).http, msgspec.json.encode(body), error=refused)
 
     def _authorize(self, principal: Principal, link: LinkInfo) -> None:
-        module = ("modules", principal.module_id) if principal.module_id else ()
-        path = ("devices", principal.device_id, *module)
-        self._authentication.authorize(principal, OPERATION, path, link)
+        self._authentication.authorize(principal, OPERATION, principal.path, link)
 
 
 def device_document(twin: Twin) -> bytes:

@@ -34,6 +34,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("devices/query", "https", "POST /devices/query", (*_READ, *_SERVICE)),
     Operation("statistics/devices", "https", "GET /statistics/devices", (*_READ, *_SERVICE)),
     Operation("statistics/service", "https", "GET /statistics/service", (*_READ, *_SERVICE)),
+    # modules
+    Operation("modules/list", "https", "GET /devices/{id}/modules", _READ),
+    Operation("modules/get", "https", "GET /devices/{id}/modules/{module}", _READ),
+    Operation("modules/put", "https", "PUT /devices/{id}/modules/{module}", _WRITE),
+    Operation("modules/delete", "https", "DELETE /devices/{id}/modules/{module}", _WRITE),
     # twins
     Operation("twins/get", "https", "GET /twins/{id}", _SERVICE),
     Operation("twins/patch", "https", "PATCH /twins/{id}", _SERVICE),

@@ -1,6 +1,7 @@
-"""Device identities: create, read, update, delete, list. Source: service-protocols 2.3, 2.7."""
+"""Device and module identities: create, read, update, delete, list. Source: service-protocols 2.3, 2.4, 2.7."""
 
 import asyncio
+import contextlib
 import re
 import secrets
 from base64 import b64encode
@@ -9,7 +10,16 @@ from typing import Final, cast, get_args
 
 import msgspec
 
-from hubkeep.errors import BadRequest, DeviceNotFound, ModuleNotFound, PreconditionFailed, QuotaExceeded, ServerBusy
+from hubkeep.errors import (
+    BadRequest,
+    DeviceNotFound,
+    ModuleAlreadyExists,
+    ModuleNotFound,
+    PreconditionFailed,
+    QuotaExceeded,
+    ServerBusy,
+    TooManyModules,
+)
 from hubkeep.limits import IDENTITY_ID, LIST_TOP, STATUS_REASON, Limits
 from hubkeep.model import AuthenticationType, Identity, IdentityChange, Status
 from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
@@ -22,6 +32,7 @@ _SCOPE: Final = "ms-azure-iot-edge://"
 _SCOPE_LENGTH: Final = 256  # an id, a generation id and the scheme fit
 _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
 _READ_AGAIN: Final = 4
+SYSTEM_MODULES: Final = ("$edgeAgent", "$edgeHub")  # of every edge device
 
 
 class Identities:
@@ -43,11 +54,63 @@ class Identities:
         return identity
 
     async def create(self, wanted: Identity) -> Identity:
-        """Register a device; two keys are made where a ``sas`` device brings none.
+        """Register a device or module; two keys are made where a ``sas`` identity brings none.
 
-        Raises BadRequest, DeviceAlreadyExists, QuotaExceeded.
+        An edge device gets its system modules with it. Raises BadRequest, DeviceAlreadyExists, QuotaExceeded; for a
+        module DeviceNotFound, ModuleAlreadyExists, TooManyModules.
         """
-        check_id(wanted.device_id)
+        identity = self._fresh(wanted)
+        async with self._creating:
+            await self._check_quota(identity)
+            await self._store.create(identity, *(self._system_modules(identity) if identity.iot_edge else ()))
+        return identity
+
+    async def update(self, wanted: Identity, etag: str, *, keep_authentication: bool = False) -> Identity:
+        """Replace all that may be written. keep_authentication: the request said nothing of it.
+
+        A ``sas`` device that brings no keys gets new ones. Disabling, and other credentials, cut live links.
+        Raises BadRequest, DeviceNotFound, PreconditionFailed.
+        """
+        _check_ids(wanted)
+        if not keep_authentication:
+            wanted = _with_credentials(wanted)
+        for _ in range(_READ_AGAIN):
+            stored = await self.get(wanted.device_id, wanted.module_id)
+            if etag not in {"*", stored.etag}:
+                raise PreconditionFailed
+            identity = self._updated(stored, wanted, keep_authentication=keep_authentication)
+            if await self._store.replace(identity, stored.etag):
+                self._tell(stored, identity)
+                if identity.iot_edge and not stored.iot_edge:
+                    await self._ensure_system_modules(identity)
+                return identity
+            # another update came between; with "*" the newest is what is meant
+        raise ServerBusy(reason=f"{wanted.name} is being updated from many sides")
+
+    async def delete(self, device_id: str, etag: str = "*", module_id: str = "") -> None:
+        """Raises DeviceNotFound, ModuleNotFound, PreconditionFailed. A device's modules go with it; links are cut."""
+        await self.get(device_id, module_id)
+        if not await self._store.delete(device_id, module_id, None if etag == "*" else etag):
+            await self.get(device_id, module_id)
+            raise PreconditionFailed
+        self._bus.publish("identity.changed", IdentityChange(device_id, module_id, "deleted"))
+
+    async def modules(self, device_id: str) -> Sequence[Identity]:
+        """The modules of a device by id. Raises DeviceNotFound."""
+        await self.get(device_id)
+        return await self._store.modules(device_id)
+
+    async def list(self, top: int) -> Sequence[Identity]:
+        """At most ``top`` devices by id. Raises BadRequest when ``top`` is not 1 to 1000."""
+        if not 1 <= top <= LIST_TOP.value:
+            raise BadRequest(f"top must be 1 to {LIST_TOP.value}.")
+        return await self._store.list(top)
+
+    async def count(self) -> IdentityCount:
+        return await self._store.count()
+
+    def _fresh(self, wanted: Identity) -> Identity:
+        _check_ids(wanted)
         wanted = _with_credentials(wanted)
         _check(wanted)
         fresh = msgspec.structs.replace(
@@ -59,52 +122,28 @@ class Identities:
             connection_updated=0.0,
             last_activity=0.0,
         )
-        identity = _with_scopes(fresh, None)
-        async with self._creating:
+        return _with_scopes(fresh, None)
+
+    async def _check_quota(self, identity: Identity) -> None:
+        if not identity.module_id:
             if (await self._store.count()).total >= self._limits.identities:
                 raise QuotaExceeded(
                     reason=f"the hub holds {self._limits.identities} identities",
                     remedy="delete some, or raise limits.identities",
                 )
-            await self._store.create(identity)
-        return identity
+        elif len(await self._store.modules(identity.device_id)) >= self._limits.modules_per_device:
+            raise TooManyModules(remedy="delete some, or raise limits.modules_per_device")
 
-    async def update(self, wanted: Identity, etag: str, *, keep_authentication: bool = False) -> Identity:
-        """Replace all that may be written. keep_authentication: the request said nothing of it.
+    def _system_modules(self, device: Identity) -> Sequence[Identity]:
+        return [
+            self._fresh(Identity(device_id=device.device_id, module_id=each, managed_by="iotEdge"))
+            for each in SYSTEM_MODULES
+        ]
 
-        A ``sas`` device that brings no keys gets new ones. Disabling, and other credentials, cut live links.
-        Raises BadRequest, DeviceNotFound, PreconditionFailed.
-        """
-        check_id(wanted.device_id)
-        if not keep_authentication:
-            wanted = _with_credentials(wanted)
-        for _ in range(_READ_AGAIN):
-            stored = await self.get(wanted.device_id)
-            if etag not in {"*", stored.etag}:
-                raise PreconditionFailed
-            identity = self._updated(stored, wanted, keep_authentication=keep_authentication)
-            if await self._store.replace(identity, stored.etag):
-                self._tell(stored, identity)
-                return identity
-            # another update came between; with "*" the newest is what is meant
-        raise ServerBusy(reason=f"{wanted.device_id} is being updated from many sides")
-
-    async def delete(self, device_id: str, etag: str = "*") -> None:
-        """Raises DeviceNotFound, PreconditionFailed. Its modules go with it, its links are cut."""
-        await self.get(device_id)
-        if not await self._store.delete(device_id, "", None if etag == "*" else etag):
-            await self.get(device_id)
-            raise PreconditionFailed
-        self._bus.publish("identity.changed", IdentityChange(device_id, "", "deleted"))
-
-    async def list(self, top: int) -> Sequence[Identity]:
-        """At most ``top`` devices by id. Raises BadRequest when ``top`` is not 1 to 1000."""
-        if not 1 <= top <= LIST_TOP.value:
-            raise BadRequest(f"top must be 1 to {LIST_TOP.value}.")
-        return await self._store.list(top)
-
-    async def count(self) -> IdentityCount:
-        return await self._store.count()
+    async def _ensure_system_modules(self, device: Identity) -> None:
+        for module in self._system_modules(device):
+            with contextlib.suppress(ModuleAlreadyExists, DeviceNotFound):
+                await self._store.create(module)
 
     def _updated(self, stored: Identity, wanted: Identity, *, keep_authentication: bool) -> Identity:
         if keep_authentication:
@@ -125,9 +164,9 @@ class Identities:
 
     def _tell(self, before: Identity, after: Identity) -> None:
         if after.status == "disabled" and before.status != "disabled":
-            self._bus.publish("identity.changed", IdentityChange(after.device_id, "", "disabled"))
+            self._bus.publish("identity.changed", IdentityChange(after.device_id, after.module_id, "disabled"))
         elif _credentials(before) != _credentials(after):
-            self._bus.publish("identity.changed", IdentityChange(after.device_id, "", "credentials"))
+            self._bus.publish("identity.changed", IdentityChange(after.device_id, after.module_id, "credentials"))
 
     def _generation(self) -> str:
         """A count of 100 ns since year 1, never the same twice."""
@@ -143,6 +182,12 @@ def check_id(device_id: str) -> None:
             f"A device id has 1 to {IDENTITY_ID.value} characters: "
             "letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
         )
+
+
+def _check_ids(identity: Identity) -> None:
+    check_id(identity.device_id)
+    if identity.module_id:
+        check_id(identity.module_id)
 
 
 def authentication_type(given: str | None, primary_thumbprint: str | None) -> AuthenticationType:
@@ -199,8 +244,8 @@ def _with_credentials(wanted: Identity) -> Identity:
 
 
 def _check(wanted: Identity) -> None:
-    if wanted.module_id:
-        raise BadRequest("This is not a device.")
+    if wanted.module_id and (wanted.status, wanted.iot_edge) != ("enabled", False):
+        raise BadRequest("A module has no status and no capabilities of its own.")
     if wanted.status not in get_args(Status) or wanted.authentication not in get_args(AuthenticationType):
         raise BadRequest("The status or the authentication type is not valid.")
     for text in (wanted.status_reason, wanted.managed_by):
@@ -220,6 +265,8 @@ def _is_text(text: str) -> bool:
 
 def _with_scopes(identity: Identity, stored: Identity | None) -> Identity:
     """The hub assigns an edge device's scope; a leaf's scope and its parent scope are kept equal."""
+    if identity.module_id:
+        return msgspec.structs.replace(identity, device_scope="", parent_scopes=())
     own = f"{_SCOPE}{identity.device_id}-{identity.generation_id}"
     if identity.iot_edge:
         return msgspec.structs.replace(identity, device_scope=own)

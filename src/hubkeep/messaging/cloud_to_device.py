@@ -166,6 +166,12 @@ class CloudToDevice:
         """What became of the newest messages that ended since the hub started, for people who look; oldest first."""
         return tuple(self._ends.get(queue, ()))
 
+    async def waiting(self, device_id: str, module_id: str = "") -> int:
+        """How many messages wait for one device or module, or are held by it."""
+        if module_id:
+            return len(await self._queue.waiting(QueueName(device_id, module_id)))
+        return (await self._queue.counts([device_id])).get(device_id, 0)
+
     async def tend(self) -> None:
         """The hub's call each second: wake receivers where locks lapsed, dead-letter what has expired."""
         now = self._clock.monotonic()

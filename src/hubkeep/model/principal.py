@@ -41,6 +41,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     key: Literal["primary", "secondary", ""] = ""
 
     @property
+    def path(self) -> tuple[str, ...]:
+        """The identity's path below the hub."""
+        module = ("modules", self.module_id) if self.module_id else ()
+        return ("devices", self.device_id, *module)
+
+    @property
     def name(self) -> str:
         """The identity or the policy, as people write it."""
         if self.policy:

@@ -18,13 +18,19 @@ class MemoryIdentities:
     async def get(self, device_id: str, module_id: str = "") -> Identity | None:
         return self._identities.get((device_id, module_id))
 
-    async def create(self, identity: Identity) -> None:
-        key = (identity.device_id, identity.module_id)
-        if identity.module_id and (identity.device_id, "") not in self._identities:
-            raise DeviceNotFound
-        if key in self._identities:
-            raise ModuleAlreadyExists if identity.module_id else DeviceAlreadyExists
-        self._identities[key] = identity
+    async def create(self, *identities: Identity) -> None:
+        after = dict(self._identities)
+        for identity in identities:
+            key = (identity.device_id, identity.module_id)
+            if identity.module_id and (identity.device_id, "") not in after:
+                raise DeviceNotFound
+            if key in after:
+                raise ModuleAlreadyExists if identity.module_id else DeviceAlreadyExists
+            after[key] = identity
+        self._identities = after
+
+    async def modules(self, device_id: str) -> Sequence[Identity]:
+        return [self._identities[key] for key in sorted(self._identities) if key[0] == device_id and key[1]]
 
     async def replace(self, identity: Identity, etag: str | None) -> bool:
         key = (identity.device_id, identity.module_id)

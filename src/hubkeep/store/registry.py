@@ -200,9 +200,19 @@ class SqlIdentities:
         row = self._one(_LOOK_UP, (device_id, module_id))
         return None if row is None else self._identity(dict(zip(_COLUMNS, row, strict=True)))
 
-    async def create(self, identity: Identity) -> None:
-        row = self._row(identity)
-        await self._write(lambda connection: self._create(connection, row))
+    async def create(self, *identities: Identity) -> None:
+        rows = [self._row(each) for each in identities]
+
+        async def work(connection: AsyncConnection) -> None:
+            for row in rows:
+                await self._create(connection, row)
+
+        await self._write(work)
+
+    async def modules(self, device_id: str) -> Sequence[Identity]:
+        modules = select(IDENTITY).where(IDENTITY.c.device_id == device_id, IDENTITY.c.module_id != "")
+        rows = await read(self._reading, modules.order_by(IDENTITY.c.module_id))
+        return [self._identity(row) for row in rows]
 
     async def replace(self, identity: Identity, etag: str | None) -> bool:
         row = self._row(identity)

@@ -30,7 +30,7 @@ from ..admission import Admission
 from ..authentication import Authentication
 from ..operations import OPERATIONS
 from ..sessions import Sessions
-from . import admin, cloud_to_device, device, files, service
+from . import admin, cloud_to_device, device, files, modules, service
 from . import methods as method_surface
 from . import twins as twin_surface
 from .answers import refusal_answer, standard_headers
@@ -97,6 +97,7 @@ class HttpsListener:
         endpoints = (
             *files.FileSurface(file_upload, self._dialled).endpoints(),
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
+            *modules.ModuleSurface(identities, to_device, settle).endpoints(),
             *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),
             *method_surface.MethodSurface(methods).endpoints(),

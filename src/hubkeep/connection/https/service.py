@@ -29,7 +29,7 @@ class _Thumbprint(msgspec.Struct, rename="camel"):
     secondary_thumbprint: str | None = None
 
 
-class _Authentication(msgspec.Struct, rename="camel"):
+class AuthenticationBody(msgspec.Struct, rename="camel"):
     type: str | None = None
     symmetric_key: _SymmetricKey | None = None
     x509_thumbprint: _Thumbprint | None = None
@@ -45,7 +45,7 @@ class _Device(msgspec.Struct, rename="camel"):
     device_id: str | None = None
     status: str | None = None
     status_reason: str | None = None
-    authentication: _Authentication | None = None
+    authentication: AuthenticationBody | None = None
     capabilities: _Capabilities | None = None
     device_scope: str | None = None
     parent_scopes: list[str] | None = None
@@ -139,17 +139,7 @@ def device_to_json(identity: Identity, waiting: int) -> dict[str, Any]:
         "statusUpdatedTime": time_stamp(identity.status_updated),
         "lastActivityTime": time_stamp(identity.last_activity),
         "cloudToDeviceMessageCount": waiting,
-        "authentication": {
-            "symmetricKey": {
-                "primaryKey": key_to_text(identity.primary_key),
-                "secondaryKey": key_to_text(identity.secondary_key),
-            },
-            "x509Thumbprint": {
-                "primaryThumbprint": identity.primary_thumbprint,
-                "secondaryThumbprint": identity.secondary_thumbprint,
-            },
-            "type": identity.authentication,
-        },
+        "authentication": authentication_to_json(identity),
         "capabilities": {"iotEdge": identity.iot_edge},
     }
     if identity.device_scope:
@@ -159,20 +149,42 @@ def device_to_json(identity: Identity, waiting: int) -> dict[str, Any]:
     return value
 
 
-def _identity_from(wanted: _Device, device_id: str) -> Identity:
-    authentication = wanted.authentication or _Authentication()
+def authentication_to_json(identity: Identity) -> dict[str, Any]:
+    """The member ``authentication`` of an identity."""
+    return {
+        "symmetricKey": {
+            "primaryKey": key_to_text(identity.primary_key),
+            "secondaryKey": key_to_text(identity.secondary_key),
+        },
+        "x509Thumbprint": {
+            "primaryThumbprint": identity.primary_thumbprint,
+            "secondaryThumbprint": identity.secondary_thumbprint,
+        },
+        "type": identity.authentication,
+    }
+
+
+def credentials_from(authentication: AuthenticationBody | None) -> dict[str, Any]:
+    """The members of an Identity that ``authentication`` sets. Raises BadRequest."""
+    authentication = authentication or AuthenticationBody()
     keys = authentication.symmetric_key or _SymmetricKey()
     prints = authentication.x509_thumbprint or _Thumbprint()
+    return {
+        "authentication": authentication_type(authentication.type, prints.primary_thumbprint),
+        "primary_key": key_from_text(keys.primary_key, "The primary key") if keys.primary_key else None,
+        "secondary_key": key_from_text(keys.secondary_key, "The secondary key") if keys.secondary_key else None,
+        "primary_thumbprint": prints.primary_thumbprint,
+        "secondary_thumbprint": prints.secondary_thumbprint,
+    }
+
+
+def _identity_from(wanted: _Device, device_id: str) -> Identity:
     return Identity(
         device_id=device_id,
         status=status_from_text(wanted.status),
         status_reason=wanted.status_reason,
-        authentication=authentication_type(authentication.type, prints.primary_thumbprint),
-        primary_key=key_from_text(keys.primary_key, "The primary key") if keys.primary_key else None,
-        secondary_key=key_from_text(keys.secondary_key, "The secondary key") if keys.secondary_key else None,
-        primary_thumbprint=prints.primary_thumbprint,
-        secondary_thumbprint=prints.secondary_thumbprint,
         iot_edge=bool(wanted.capabilities and wanted.capabilities.iot_edge),
         device_scope=wanted.device_scope or "",
         parent_scopes=tuple(wanted.parent_scopes or ()),
+        **credentials_from(wanted.authentication),
     )

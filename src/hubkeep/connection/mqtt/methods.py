@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from hubkeep.errors import Forbidden
+from hubkeep.errors import Forbidden, HubError
 from hubkeep.model import MethodCall
 from hubkeep.ports import NobodyServes
 from hubkeep.wire.mqtt import Publish
@@ -40,6 +40,14 @@ class MethodFeature:
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
                 remedy="the topics are listed in docs/reference/mqtt.md",
             ).by("L-M14")
+        device = self._device
+        try:
+            device.listener.authentication.authorize(
+                device.principal, "methods/answer", device.principal.path, device.link
+            )
+        except HubError as error:
+            device.end(error)
+            return
         status = percent_decoded(topic[len(_ANSWERS) :].decode())
         request_id = percent_decoded(parameters.get(b"$rid", b"").decode())
         self._calls.answer(request_id, int(status) if _STATUS.fullmatch(status) else None, event.payload)
