@@ -227,6 +227,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tls = ListenerContext(certificates.chains, settings.tls)
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 
+        device_twins = DeviceTwins(twins, authentication, refusals.record, clock)
         mqtt = MqttListener(
             authentication=authentication,
             to_cloud=to_cloud,
@@ -234,7 +235,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             encoding=encoding,
             deliveries=deliveries,
             subscriptions=registry.subscriptions,
-            twins=DeviceTwins(twins, authentication, refusals.record, clock),
+            twins=device_twins,
             bus=bus,
             sessions=sessions,
             admission=admission,
@@ -248,6 +249,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             to_cloud=to_cloud,
             log=event_log,
             deliveries=deliveries,
+            twins=device_twins,
+            bus=bus,
             sessions=sessions,
             admission=admission,
             refuse=refusals.record,

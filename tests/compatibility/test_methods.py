@@ -94,6 +94,6 @@ def check_node(seen: Any) -> None:
     assert seen["heard"][0] == ["echo", {"soft": True}]
 
 
-@pytest.mark.parametrize("protocol", ["Mqtt", "MqttWs"])
+@pytest.mark.parametrize("protocol", ["Mqtt", "MqttWs", "Amqp", "AmqpWs"])
 def test_node(shared_hub: HubInThread, device_id: str, node: Any, protocol: str) -> None:
     check_node(node("method.js", protocol, shared_hub.create_device(device_id), shared_hub.connection_string))

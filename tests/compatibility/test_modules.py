@@ -82,11 +82,11 @@ def test_python(
     assert {each["annotations"]["iothub-connection-module-id"] for each in events} == {"cam"}
 
 
-@pytest.mark.parametrize("protocol", ["Mqtt", "MqttWs"])
+@pytest.mark.parametrize("protocol", ["Mqtt", "MqttWs", "Amqp", "AmqpWs"])
 def test_node_twin(shared_hub: HubInThread, connection_string: str, node: Any, protocol: str) -> None:
     check_twins(node("twin.js", protocol, connection_string, shared_hub.connection_string))
 
 
-@pytest.mark.parametrize("protocol", ["Mqtt"])
+@pytest.mark.parametrize("protocol", ["Mqtt", "Amqp"])
 def test_node_methods(shared_hub: HubInThread, connection_string: str, node: Any, protocol: str) -> None:
     check_methods(node("method.js", protocol, connection_string, shared_hub.connection_string))

@@ -108,6 +108,6 @@ def check_node(seen: Any) -> None:
     assert seen["after"]["properties"]["desired"]["interval"] == 5
 
 
-@pytest.mark.parametrize("protocol", ["Mqtt", "MqttWs"])
+@pytest.mark.parametrize("protocol", ["Mqtt", "MqttWs", "Amqp", "AmqpWs"])
 def test_node(shared_hub: HubInThread, device_id: str, node: Any, protocol: str) -> None:
     check_node(node("twin.js", protocol, shared_hub.create_device(device_id), shared_hub.connection_string))

@@ -47,10 +47,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("twins/patch/module", "https", "PATCH /twins/{id}/modules/{module}", _SERVICE),
     Operation("twins/put/module", "https", "PUT /twins/{id}/modules/{module}", _SERVICE),
     Operation("twin/request", "mqtt", "PUBLISH $iothub/twin/", _DEVICE, "of the link's own identity; AMQP alike"),
+    Operation("twin/attach", "amqp", "both /devices/{device}/twin", _DEVICE),
     # direct methods
     Operation("methods/invoke", "https", "POST /twins/{id}/methods", _SERVICE),
     Operation("methods/invoke/module", "https", "POST /twins/{id}/modules/{module}/methods", _SERVICE),
     Operation("methods/answer", "mqtt", "PUBLISH $iothub/methods/res/", _DEVICE, "of the link's own identity"),
+    Operation("methods/attach", "amqp", "both /devices/{device}/methods/devicebound", _DEVICE),
     # device-to-cloud
     Operation("events/post", "https", "POST /devices/{device}/messages/events", _DEVICE),
     Operation("mqtt/connect", "mqtt", "CONNECT {device}", _DEVICE),

@@ -21,7 +21,7 @@ from hubkeep.errors import (
     TooManyModules,
 )
 from hubkeep.limits import IDENTITY_ID, LIST_TOP, STATUS_REASON, Limits
-from hubkeep.model import AuthenticationType, Identity, IdentityChange, Status
+from hubkeep.model import SYSTEM_MODULES, AuthenticationType, Identity, IdentityChange, Status
 from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
 
 from .keys import check_key, new_key
@@ -32,7 +32,6 @@ _SCOPE: Final = "ms-azure-iot-edge://"
 _SCOPE_LENGTH: Final = 256  # an id, a generation id and the scheme fit
 _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
 _READ_AGAIN: Final = 4
-SYSTEM_MODULES: Final = ("$edgeAgent", "$edgeHub")  # of every edge device
 
 
 class Identities:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from hubkeep.model import Identity, Twin, TwinSection
+from hubkeep.model import SYSTEM_MODULES, Identity, Twin, TwinSection
 from hubkeep.model.timestamps import time_stamp
 
 
@@ -28,7 +28,7 @@ _MEMBERS: Final[Mapping[str, Callable[[_Subject], Any]]] = {
     "connectionState": lambda of: "Connected" if of.identity.connected else "Disconnected",
     "lastActivityTime": lambda of: time_stamp(of.identity.last_activity),
     "cloudToDeviceMessageCount": lambda of: of.waiting,
-    "authenticationType": lambda of: of.identity.authentication,
+    "authenticationType": lambda of: "none" if of.identity.module_id in SYSTEM_MODULES else of.identity.authentication,
     "x509Thumbprint": lambda of: {
         "primaryThumbprint": of.identity.primary_thumbprint,
         "secondaryThumbprint": of.identity.secondary_thumbprint,

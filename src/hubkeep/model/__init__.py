@@ -1,7 +1,7 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
-from .identity import AuthenticationType, Identity, IdentityChange, Status
+from .identity import SYSTEM_MODULES, AuthenticationType, Identity, IdentityChange, Status
 from .message import Message, SystemProperties
 from .method import MethodAnswer, MethodCall
 from .policy import Permission, Policy
@@ -26,6 +26,7 @@ __all__ = [
     "FEEDBACK",
     "FILE_NOTIFICATIONS",
     "INDEXED_CHARACTERS",
+    "SYSTEM_MODULES",
     "AuthenticationType",
     "DesiredPatch",
     "Feedback",

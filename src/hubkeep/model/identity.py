@@ -1,9 +1,10 @@
 """A device or module identity, as the registry keeps it (service-protocols 2.3, 2.4)."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
+SYSTEM_MODULES: Final = ("$edgeAgent", "$edgeHub")  # of every edge device
 Status = Literal["enabled", "disabled"]
 AuthenticationType = Literal["sas", "selfSigned", "certificateAuthority", "none"]
 

@@ -15,10 +15,12 @@ from hubkeep.wire.amqp import Link, SendingLink, UInt
 
 from .addresses import DeviceAddress, device_address, position, reader_address, segments
 from .endpoint import LinkEndpoint
+from .methods import MethodAnswers, MethodRequests
 from .queues import InputsLink, device_bound, feedback, file_notifications
 from .readers import Reader
 from .sending import DeviceSender
 from .telemetry import TelemetryLink
+from .twin import TwinAnswers, TwinRequests
 
 if TYPE_CHECKING:
     from .link import AmqpLink
@@ -38,6 +40,10 @@ DEVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
     ("sender", "messages/events"): LinkKind("events/send", TelemetryLink),
     ("receiver", "messages/devicebound"): LinkKind("devicebound/attach", device_bound),
     ("receiver", "messages/events"): LinkKind("inputs/attach", InputsLink),
+    ("sender", "twin"): LinkKind("twin/attach", TwinRequests),
+    ("receiver", "twin"): LinkKind("twin/attach", TwinAnswers),
+    ("sender", "methods/devicebound"): LinkKind("methods/attach", MethodAnswers),
+    ("receiver", "methods/devicebound"): LinkKind("methods/attach", MethodRequests),
 }
 # by role and whole address, in lower case (service-protocols 4.3 to 4.5)
 SERVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
@@ -51,6 +57,7 @@ SERVICE_LINKS: Final[dict[tuple[Role, str], LinkKind]] = {
 
 _RUNTIME: Final = "com.microsoft:enable-receiver-runtime-metric"
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
+_MODEL_ID: Final = "com.microsoft:model-id"
 _EPOCH: Final = "com.microsoft:epoch"
 
 
@@ -111,6 +118,8 @@ async def _attach_device(connection: "AmqpLink", link: Link, role: Role, device:
         raise NotFound(reason=f"{device.feature} is not offered over AMQP to a {role}")
     if not principal.device_id:
         principal = await connection.listener.authentication.acting_as(principal, device.device_id, device.module_id)
+    if isinstance(model_id := link.properties.get(_MODEL_ID), str) and model_id:
+        await connection.listener.twins.note_model(principal, connection.info, model_id)
     endpoint = kind.endpoint(connection, link, principal)
     connection.attach(link, endpoint, kind.operation, path, connection.presence_of(principal))
     await endpoint.start()

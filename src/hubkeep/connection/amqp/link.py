@@ -358,6 +358,11 @@ class AmqpLink(asyncio.Protocol):
             self.listener.sessions.open(principal, presence, "amqp")
         return presence
 
+    def presence_of_link(self, link: Link) -> Presence | None:
+        """The identity's presence that an attached link is part of."""
+        attached = self._attached.get(link)
+        return attached.presence if attached is not None else None
+
     def end_link(self, link: Link, error: HubError) -> None:
         """Detach one link with ``error``."""
         self.refused(error, "link")

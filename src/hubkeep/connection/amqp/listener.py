@@ -23,12 +23,13 @@ from hubkeep.limits import (
 )
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.model import IdentityChange
-from hubkeep.ports import Clock, FlowControlledLog, RecordRefusal
+from hubkeep.ports import Bus, Clock, FlowControlledLog, RecordRefusal
 from hubkeep.wire.amqp import Bounds
 
 from ..admission import Admission
 from ..authentication import Authentication
 from ..deliveries import Deliveries
+from ..device_twins import DeviceTwins
 from ..sessions import Sessions
 from .link import AmqpLink
 from .readers import Readers
@@ -46,6 +47,8 @@ class AmqpListener:
         to_cloud: DeviceToCloud,
         log: FlowControlledLog,
         deliveries: Deliveries,
+        twins: DeviceTwins,
+        bus: Bus,
         sessions: Sessions,
         admission: Admission,
         refuse: RecordRefusal,
@@ -57,7 +60,7 @@ class AmqpListener:
         created: int,
     ) -> None:
         self.authentication, self.to_cloud, self.log, self.sessions = authentication, to_cloud, log, sessions
-        self.deliveries = deliveries
+        self.deliveries, self.twins, self.bus = deliveries, twins, bus
         self.admission, self.refuse, self.clock, self.limits = admission, refuse, clock, limits
         self.host_name, self.events_name, self.created = host_name, events_name, created
         self.container_id = f"hubkeep-{uuid.uuid4().hex}"

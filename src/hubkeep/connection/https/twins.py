@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from hubkeep.device.identities import SYSTEM_MODULES, Identities
+from hubkeep.device.identities import Identities
 from hubkeep.errors import BadRequest
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.messaging.cloud_to_device import CloudToDevice
@@ -65,52 +65,8 @@ class TwinSurface:
     async def _answer(self, twin: Twin) -> web.Response:
         await self._settle()
         identity = await self._identities.get(twin.device_id, twin.module_id)
-        waiting = {} if twin.module_id else await self._to_device.counts([twin.device_id])
-        return json_answer(twin_document(twin, identity, waiting.get(twin.device_id, 0)), etag=twin.etag)
         waiting = await self._to_device.waiting(twin.device_id, twin.module_id)
-        return json_answer(twin_to_json(twin, identity, waiting), etag=twin.etag)
-
-
-def twin_to_json(twin: Twin, identity: Identity, waiting: int) -> dict[str, Any]:
-    """The twin of service-protocols 2.5: the identity's state, tags and both sections with their metadata.
-
-    waiting: cloud-to-device messages in its queue.
-    """
-    value: dict[str, Any] = {"deviceId": twin.device_id}
-    if twin.module_id:
-        value["moduleId"] = twin.module_id
-    value |= {
-        "etag": twin.etag,
-        "deviceEtag": identity.etag,
-        "status": identity.status,
-        "statusUpdateTime": time_stamp(identity.status_updated),
-        "connectionState": "Connected" if identity.connected else "Disconnected",
-        "lastActivityTime": time_stamp(identity.last_activity),
-        "cloudToDeviceMessageCount": waiting,
-        "authenticationType": "none" if identity.module_id in SYSTEM_MODULES else identity.authentication,
-        "x509Thumbprint": {
-            "primaryThumbprint": identity.primary_thumbprint,
-            "secondaryThumbprint": identity.secondary_thumbprint,
-        },
-        "modelId": twin.model_id,
-        "version": twin.version,
-    }
-    if identity.status_reason:
-        value["statusReason"] = identity.status_reason
-    if twin.tags:
-        value["tags"] = twin.tags
-    value["properties"] = {"desired": _section(twin.desired), "reported": _section(twin.reported)}
-    if not twin.module_id:
-        value["capabilities"] = {"iotEdge": identity.iot_edge}
-    if identity.device_scope:
-        value["deviceScope"] = identity.device_scope
-    if identity.parent_scopes:
-        value["parentScopes"] = list(identity.parent_scopes)
-    return value
-
-
-def _section(section: TwinSection) -> dict[str, Any]:
-    return {**section.properties, "$metadata": section.metadata, "$version": section.version}
+        return json_answer(twin_document(twin, identity, waiting), etag=twin.etag)
 
 
 def _identity(exchange: Exchange) -> tuple[str, str]:
