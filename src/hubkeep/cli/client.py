@@ -22,6 +22,9 @@ _TIMEOUT: Final = 15.0
 _TOKEN_SECONDS: Final = 3600
 _CURES: Final = {
     "DeviceNotFound": "hubkeep device list shows those that exist; ids are case-sensitive",
+    "ModuleNotFound": "hubkeep module list ID shows those that exist",
+    "DeviceNotOnline": "it must be connected and listen for methods; --connect-timeout waits for it",
+    "GatewayTimeout": "--timeout gives it longer",
     "DeviceAlreadyExists": "hubkeep device show ID, or hubkeep device update ID",
     "PreconditionFailed": "somebody else changed it meanwhile: try again",
 }
@@ -225,8 +228,13 @@ def _lines_of(response: http.client.HTTPResponse) -> Iterator[str]:
 def _refused(response: http.client.HTTPResponse, content: bytes) -> CommandFailure:
     try:
         body = json.loads(content)
-        name, _, text = body["Message"].removeprefix("ErrorCode:").partition(";")
-        tracking_id = body["ExceptionMessage"].partition("Tracking ID:")[2].partition("-")[0]
+        if body["Message"].startswith("{"):  # form B
+            told = json.loads(body["Message"])
+            name, text = response.headers["iothub-errorcode"], told["message"]
+            tracking_id = told["trackingId"].partition("-")[0]
+        else:
+            name, _, text = body["Message"].removeprefix("ErrorCode:").partition(";")
+            tracking_id = body["ExceptionMessage"].partition("Tracking ID:")[2].partition("-")[0]
     except (ValueError, KeyError, TypeError, AttributeError):
         return CommandFailure(f"the hub answered {response.status} {response.reason}")
     cure = _CURES.get(name) or (f"hubkeep explain {tracking_id}" if tracking_id else "")

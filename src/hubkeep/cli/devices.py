@@ -6,12 +6,17 @@ import typer
 
 from .client import device_path
 from .failure import MISUSED, CommandFailure
-from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
+from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
 from .output import print_fields, print_json, print_plain, print_table
+from .twins import call, twin
 
-app = typer.Typer(no_args_is_help=True, help="Device identities: create, show, list, update, delete, block, unblock.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Devices: create, show, list, update, delete, block, unblock; their twins and direct methods.",
+)
+app.command()(twin)
+app.command()(call)
 
-DeviceArgument = Annotated[str, typer.Argument(metavar="ID", help="The device's id.")]
 _ANY: Final = "*"
 
 

@@ -25,6 +25,12 @@ EXAMPLES: Final = {
     "device send": "hubkeep device send press-07 'open valve'",
     "device messages": "hubkeep device messages press-07",
     "device purge": "hubkeep device purge press-07",
+    "device twin": "hubkeep device twin press-07 --set desired.interval=5 --tag site=hall-3",
+    "device call": "hubkeep device call press-07 reboot --payload '{\"soft\": true}'",
+    "module create": "hubkeep module create press-07 vision",
+    "module show": "hubkeep module show press-07 vision",
+    "module list": "hubkeep module list press-07",
+    "module delete": "hubkeep module delete press-07 vision",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }

@@ -8,7 +8,7 @@ import typer
 
 from hubkeep import __version__
 
-from . import device_messages, devices, tokens
+from . import device_messages, devices, modules, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -102,6 +102,7 @@ app.command()(query)
 for command in (device_messages.send, device_messages.messages, device_messages.purge):
     devices.app.command()(command)
 app.add_typer(devices.app, name="device")
+app.add_typer(modules.app, name="module")
 app.add_typer(tokens.app, name="token")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)

@@ -13,6 +13,8 @@ ConnectionStringOption = Annotated[
     typer.Option("--connection-string", help=f"A policy's connection string, instead (${CONNECTION_STRING_VARIABLE})."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+DeviceArgument = Annotated[str, typer.Argument(metavar="ID", help="The device's id.")]
+ModuleOption = Annotated[str | None, typer.Option("--module", metavar="MODULE", help="A module of it, instead.")]
 DEFAULT_DATA = Path(".hubkeep")
 
 
