@@ -11,9 +11,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from .client import HubClient, device_path
-from .devices import DeviceArgument
 from .failure import MISUSED, CommandFailure
-from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
+from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
 from .output import err, print_json, print_plain, print_table
 
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # what a header can be named
