@@ -262,6 +262,20 @@ def test_calls_that_break_a_rule(shared_hub: HubInThread, device_id: str, body: 
         assert peer.is_open()  # and was sent nothing
 
 
+@pytest.mark.spec("L-L23")
+def test_the_bounds_of_payload_and_wait(shared_hub: HubInThread, device_id: str, calling: Calling) -> None:
+    with device(shared_hub, device_id) as peer:
+        for seconds in (5, 300):
+            call = calling(payload="x" * 131070, responseTimeoutInSeconds=seconds)
+            _, request_id, payload = called(peer)
+            answer(peer, request_id, 200, payload)
+            assert call.result(10).body["payload"] == "x" * 131070
+        for seconds in (4, 301):
+            assert number(invoke(shared_hub, device_id, responseTimeoutInSeconds=seconds))[0] == 400
+        assert number(invoke(shared_hub, device_id, payload="x" * 131071))[:2] == (413, 413001)
+        assert peer.is_open()
+
+
 def test_payloads_over_their_size(shared_hub: HubInThread, device_id: str, calling: Calling) -> None:
     with device(shared_hub, device_id) as peer:
         assert number(invoke(shared_hub, device_id, payload="x" * 131072))[:2] == (413, 413001)

@@ -148,6 +148,26 @@ def test_a_report_that_breaks_a_rule_changes_nothing(shared_hub: HubInThread, de
     assert (refusal.identity, refusal.surface) == (device_id, "mqtt")
 
 
+@pytest.mark.spec("L-L21")
+def test_the_size_of_each_section(shared_hub: HubInThread, device_id: str) -> None:
+    def sized(size: int) -> dict[str, str]:
+        full = {f"{n:02}": "x" * 4094 for n in range(size // 4096)}
+        last = size - 4096 * len(full)
+        return full | ({"z" * min(last, 2): "x" * (last - 2)} if last else {})
+
+    path = f"/twins/{device_id}?{VERSION}"
+    with device(shared_hub, device_id, RESPONSES) as peer:
+        for size, status in ((32768, "204"), (32780, "400")):
+            assert report(peer, sized(size)).startswith(f"$iothub/twin/res/{status}/"), size
+        for size, code in ((32768, 200), (32780, 400)):
+            answer = request(shared_hub, "PUT", path, {"properties": {"desired": sized(size)}})
+            assert answer.status == code, size
+        for size, code in ((8192, 200), (8200, 400)):
+            assert request(shared_hub, "PUT", path, {"tags": sized(size)}).status == code, size
+        reported = json.loads(ask(peer, GET + "1")[1])["reported"]
+    assert sum(len(key) + len(value) for key, value in reported.items() if key != "$version") == 32768
+
+
 @pytest.mark.spec("D-76")
 def test_desired_patches_are_pushed(shared_hub: HubInThread, device_id: str) -> None:
     with device(shared_hub, device_id, DESIRED) as peer:
