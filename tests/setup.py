@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NODE = Path(__file__).parent / "compatibility" / "node"
+COMPATIBILITY = Path(__file__).parent / "compatibility"
+NODE_FOLDERS = {"node": "the Node clients", "azurite": "Azurite, which stands for Azure Blob Storage,"}
 # command to the Debian packages that it needs
 COMMANDS = {
     "curl": "curl",
@@ -31,7 +32,8 @@ def main() -> None:
     install_debian_packages()
     if missing := missing_commands():
         told(f"not installed, and the tests that need them are skipped: {', '.join(missing)}")
-    install_node_clients()
+    for name, what in NODE_FOLDERS.items():
+        install_node_folder(COMPATIBILITY / name, what)
 
 
 def missing_commands() -> list[str]:
@@ -50,18 +52,18 @@ def install_debian_packages() -> None:
     ran(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages])
 
 
-def install_node_clients() -> None:
+def install_node_folder(folder: Path, what: str) -> None:
     """``npm ci``, once for each state of the lock file."""
-    lock, stamp = NODE / "package-lock.json", NODE / "node_modules" / ".installed"
+    lock, stamp = folder / "package-lock.json", folder / "node_modules" / ".installed"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     if shutil.which("npm") is None or stamp.parent.is_symlink():  # npm would empty a folder that others use as well
         return
-    if ran(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], NODE):
+    if ran(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], folder):
         stamp.write_text(wanted)
     else:
-        told("the Node clients cannot be installed here: their tests are skipped, or run with what is there")
+        told(f"{what} cannot be installed here: the tests are skipped, or run with what is there")
 
 
 def ran(command: Sequence[str], folder: Path | None = None) -> bool:
