@@ -19,6 +19,7 @@ API_VERSION: Final = "2021-04-12"
 CONNECTION_STRING_VARIABLE: Final = "HUBKEEP_CONNECTION_STRING"
 TRUST_BUNDLE_VARIABLE: Final = "HUBKEEP_TRUST_BUNDLE"
 _TIMEOUT: Final = 15.0
+_DOWNLOAD_BYTES: Final = 256 * 1024
 _TOKEN_SECONDS: Final = 3600
 _CURES: Final = {
     "DeviceNotFound": "hubkeep device list shows those that exist; ids are case-sensitive",
@@ -140,6 +141,17 @@ class HubClient:
         if response.status >= 400:
             raise _refused(response, content)
         return json.loads(content), response.headers.get("x-ms-continuation", "")
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """The bytes of a file as they come."""
+        response = self._send("GET", path, {}, None, {})
+        if response.status >= 400:
+            raise _refused(response, response.read())
+        try:
+            while chunk := response.read(_DOWNLOAD_BYTES):
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailure(f"the file did not come whole: {error}", status=UNREACHABLE) from None
 
     def lines(self, path: str, **query: object) -> Iterator[str]:
         """The lines of an answer that does not end, which has begun; empty lines only tell that it lives."""

@@ -31,6 +31,7 @@ EXAMPLES: Final = {
     "module show": "hubkeep module show press-07 vision",
     "module list": "hubkeep module list press-07",
     "module delete": "hubkeep module delete press-07 vision",
+    "device files": "hubkeep device files press-07 --fetch logs/today.txt --output today.txt",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }

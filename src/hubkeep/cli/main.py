@@ -15,6 +15,7 @@ from .documentation import help_command
 from .examples import give_examples
 from .explain import explain
 from .failure import MISUSED, CommandFailure
+from .files import files
 from .monitor import monitor
 from .options import DEFAULT_DATA, JsonOption
 from .output import err, print_plain
@@ -99,7 +100,7 @@ app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(run)
 app.command()(monitor)
 app.command()(query)
-for command in (device_messages.send, device_messages.messages, device_messages.purge):
+for command in (device_messages.send, device_messages.messages, device_messages.purge, files):
     devices.app.command()(command)
 app.add_typer(devices.app, name="device")
 app.add_typer(modules.app, name="module")

@@ -26,7 +26,7 @@ _PART: Final = 5 * MIB  # S3 takes no smaller ones
 _LOCAL_PART: Final = 512 * KIB
 _PARTS_AT_ONCE: Final = 2
 _READ: Final = 256 * KIB
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 50
 _IN_THE_WAY: Final = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY})
 _CHECKED_EVERY: Final = 8 * MIB
 _SECRETS: Final = re.compile(r"(?i)(sig|signature|key|token|secret|credential|authorization)[^\s&,]*[=:][^\s&,]+")
@@ -190,18 +190,25 @@ class LocalBlobs(ObjectBlobs):
                 raise BlobExists(reason=reason) from None
             raise
         for folder in path.parents:
-            _sync_folder(folder)
+            with contextlib.suppress(FileNotFoundError):  # its only file was deleted again meanwhile
+                _sync_folder(folder)
             if folder == self._folder:
                 break
 
     @staticmethod
     def _name(incoming: Path, path: Path) -> None:
         for _ in range(_ATTEMPTS):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # the folder is empty for a moment, and whoever deletes its last file tidies it away
-            with contextlib.suppress(FileNotFoundError):
+            # whoever deletes the last file of a folder tidies the folder away, also one that was just made
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 incoming.replace(path)
-                return
+            except FileNotFoundError:
+                continue
+            except FileExistsError:
+                if path.parent.exists() and not path.parent.is_dir():
+                    raise
+                continue
+            return
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
     async def _on_disk(self, work: Callable[..., Any], *arguments: Any) -> Any:
