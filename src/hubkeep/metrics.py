@@ -16,6 +16,8 @@ class Family(NamedTuple):
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "hubkeep_messages": Family("counter", "Device-to-cloud messages taken.", "surface"),
+    "hubkeep_cloud_to_device_messages": Family("counter", "Cloud-to-device messages queued."),
+    "hubkeep_stray_acknowledgements": Family("counter", "PUBACKs of MQTT clients for what was not in flight."),
     "hubkeep_refusals": Family("counter", "Refusals by error number.", "code"),
     "hubkeep_refusals_dropped": Family("counter", "Refusals counted and not kept."),
     "hubkeep_connections": Family("gauge", "Open connections."),

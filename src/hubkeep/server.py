@@ -593,6 +593,8 @@ def _samples(
     ):
         yield Sample("hubkeep_messages", accepted, surface)
         yield Sample("hubkeep_links", links, surface)
+    yield Sample("hubkeep_cloud_to_device_messages", mqtt.deliveries.to_device.sent)
+    yield Sample("hubkeep_stray_acknowledgements", mqtt.stray_acknowledgements)
     for code, count in refusals.counts.items():
         yield Sample("hubkeep_refusals", count, str(code))
     yield Sample("hubkeep_refusals_dropped", refusals.dropped)

@@ -9,6 +9,7 @@ import pytest
 from proton import Delivery, Message, SSLDomain, symbol, timestamp, ubyte, ulong
 from proton.utils import BlockingConnection, LinkDetached
 
+from conversations.amqp_peer import AmqpPeer
 from conversations.back_end import feedback, purge, send, send_all, statuses
 from conversations.https_peer import VERSION, request
 from conversations.mqtt_peer import MqttPeer, eventually, subscribe
@@ -22,6 +23,10 @@ from conversations.proton_peer import (
     service_connection,
 )
 from hubkeep.testing import HubInThread
+from hubkeep.wire.amqp import ACCEPTED, rejected
+from hubkeep.wire.amqp.performatives import Disposition, Transfer
+
+REJECTED = rejected("amqp:not-allowed", "")
 
 
 def waiting(hub: HubInThread, device_id: str) -> int:
@@ -158,6 +163,29 @@ def test_a_lapsed_lock_cannot_be_settled(device_id: str) -> None:
         assert received.delivery.remote.condition.name == "com.microsoft:message-lock-lost"
         assert waiting(hub, device_id) == 1
         connection.close()
+
+
+@pytest.mark.spec("L-A13")
+def test_outcomes_for_what_is_not_unsettled_here_change_nothing(shared_hub: HubInThread, device_id: str) -> None:
+    other = f"{device_id}-other"
+    with AmqpPeer.device(shared_hub, other) as theirs, AmqpPeer.device(shared_hub, device_id) as peer:
+        for each, name in ((theirs, other), (peer, device_id)):
+            each.attached(source(name), handle=0, receiver=True)
+            each.credit(0, 10)
+        send_all(shared_hub, other, b"theirs")
+        assert theirs.expect(Transfer).more is False
+        send_all(shared_hub, device_id, b"1", b"2", b"3")
+        one, two, three = (peer.expect(Transfer).delivery_id for _ in range(3))
+        peer.send(Disposition(True, three + 1, 0xFFFFFFFF, True, ACCEPTED))  # nobody's yet
+        peer.send(Disposition(True, three + 5, None, True, ACCEPTED), Disposition(True, two, one, True, ACCEPTED))
+        peer.send(Disposition(False, one, three, True, ACCEPTED))  # of what the peer sent: nothing
+        peer.send(Disposition(True, two, None, True, ACCEPTED), Disposition(True, two, None, True, REJECTED))
+        assert eventually(lambda: waiting(shared_hub, device_id) == 2)
+        peer.send(Disposition(True, 0, 0x7FFFFFFF, True, ACCEPTED))
+        assert eventually(lambda: waiting(shared_hub, device_id) == 0)
+        assert waiting(shared_hub, other) == 1
+        send_all(shared_hub, device_id, b"4")
+        assert peer.expect(Transfer).delivery_id == three + 1
 
 
 def test_a_presettled_link_completes_at_send(shared_hub: HubInThread, device_id: str) -> None:

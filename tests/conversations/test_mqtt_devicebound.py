@@ -1,6 +1,7 @@
 """Cloud-to-device messages over MQTT, by raw packets over TLS."""
 
 import struct
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -185,13 +186,21 @@ def test_requests_behind_a_subscribe_wait_for_its_suback(shared_hub: HubInThread
         assert sorted(filter(None, (peer.read(), peer.read()))) == [(0x40, b"\0\7"), (0xD0, b"")]
 
 
+def metric(hub: HubInThread, name: str) -> float:
+    with urllib.request.urlopen(f"{hub.hub.endpoint('metrics')}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
 @pytest.mark.spec("L-M17")
 def test_a_puback_for_nothing_is_ignored(shared_hub: HubInThread, device_id: str) -> None:
     with listening(shared_hub, device_id) as peer:
         send_all(shared_hub, device_id, b"1")
         assert received(peer)[2] == 1
+        before = metric(shared_hub, "hubkeep_stray_acknowledgements_total")
         peer.send(puback(2) + puback(65535) + puback(1) + puback(1))
         assert peer.is_open()
+        assert metric(shared_hub, "hubkeep_stray_acknowledgements_total") == before + 3
         send_all(shared_hub, device_id, b"2")
         assert body_of(peer) == b"2"
 

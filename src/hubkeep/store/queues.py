@@ -17,9 +17,10 @@ from hubkeep.errors import DeviceNotFound, LockLost, ModuleNotFound, QueueFull
 from hubkeep.model import Feedback, Locked, Message, QueuedMessage, QueueName
 from hubkeep.ports import Ended, StoredSession
 
+from .group_commit import GroupCommit
 from .locks import Locks
 from .tables import FEEDBACK_RECORD, IDENTITY, MQTT_SESSION, QUEUED_MESSAGE
-from .writer import Writer, unavailable
+from .writer import unavailable
 
 _COLUMNS: Final = "sequence, device_id, module_id, generation_id, enqueued, expires, deliveries, message"
 _SELECT: Final = f"SELECT {_COLUMNS} FROM queued_message WHERE "  # noqa: S608  # column names
@@ -47,8 +48,8 @@ _filters = msgspec.msgpack.Decoder(list[tuple[bytes, int]]).decode
 class SqlQueues:
     """See ports.MessageQueue and ports.FeedbackStore."""
 
-    def __init__(self, writer: Writer, look_up: sqlite3.Connection) -> None:
-        self._write, self._look_up = writer, look_up
+    def __init__(self, write: GroupCommit, look_up: sqlite3.Connection) -> None:
+        self._write, self._look_up = write, look_up
         newest = self._read("SELECT max(sequence) FROM queued_message", ())[0][0]
         self._locks = Locks(newest or 0)
 
@@ -192,8 +193,8 @@ def _queued(row: tuple[Any, ...]) -> QueuedMessage:
 class SqlSubscriptions:
     """See ports.SubscriptionStore."""
 
-    def __init__(self, writer: Writer, look_up: sqlite3.Connection) -> None:
-        self._write, self._look_up = writer, look_up
+    def __init__(self, write: GroupCommit, look_up: sqlite3.Connection) -> None:
+        self._write, self._look_up = write, look_up
 
     def session(self, device_id: str, module_id: str) -> StoredSession | None:
         try:

@@ -27,6 +27,7 @@ from hubkeep.model import Identity, Permission, Policy, Refusal
 from hubkeep.ports import Activity, IdentityCount, Seal
 
 from .fleet import SqlFleet
+from .group_commit import GroupCommit
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
@@ -71,8 +72,9 @@ class Registry:
         self.fleet = SqlFleet(reading)
         self.policies = SqlPolicies(writer, reading, seal)
         self.refusals = SqlRefusals(writer, reading)
-        self.queues = SqlQueues(writer, look_up)
-        self.subscriptions = SqlSubscriptions(writer, look_up)
+        self.commits = GroupCommit(writer)
+        self.queues = SqlQueues(self.commits, look_up)
+        self.subscriptions = SqlSubscriptions(self.commits, look_up)
         self.uploads = SqlUploads(writer, reading, seal)
         self._writer = writer
 
@@ -111,6 +113,7 @@ async def open_registry(path: Path, seal: Seal, *, is_expected: bool = False) ->
         opened.push_async_callback(writer.finish)
         registry = Registry(writer, reading, look_up, seal)
         opened.push_async_callback(registry.twins.finish)
+        opened.push_async_callback(registry.commits.finish)
         yield registry
 
 
