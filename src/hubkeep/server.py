@@ -370,7 +370,7 @@ async def _file_upload(
         bus,
         clock,
         limits,
-        container_url=lambda: f"{wanted.public_url.rstrip('/') or f'https://{address()}'}/{wanted.container}",
+        container_url=lambda: wanted.public_url.rstrip("/") or f"https://{address()}/{wanted.container}",
         hub_name=settings.host_name,
     )
     announce = notifications.announce if wanted.notifications else None

@@ -84,7 +84,7 @@ class Files(_Section):
     )
     notifications: bool = Field(True, description="Tell back ends of each uploaded file.")
     public_url: str = Field(
-        "", description="Put before container and name in the blobUri of notifications; empty: the hub's own address."
+        "", description="Put before the name of a file in the blobUri of notifications; empty: the hub's own address."
     )
 
     @pydantic.field_validator("prefix")

@@ -118,6 +118,7 @@ class BlobSurface:
         exchange.operation = _WRITING if request.method == "PUT" else _READING
         try:
             asked = _Asked(exchange, _name_in(path[len(self._prefix) :]))
+            exchange.values = {"device": asked.name.partition("/")[0]}  # as claimed, for the record of refusals
             response = await self._dispatch(asked, authenticated)
         except HubError as error:
             response = self._refusal(exchange, error)
@@ -156,7 +157,6 @@ class BlobSurface:
         upload = await self._files.upload(upload_id)
         if not hmac.compare_digest(upload.blob_name.encode(), asked.name.encode()):
             raise Unauthorized(reason="the URL is for another file")
-        asked.exchange.values = {"device": upload.device_id}
         authenticated()
         return upload
 
