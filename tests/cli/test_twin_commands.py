@@ -88,6 +88,10 @@ def test_modules(hub: HubProcess) -> None:
     hub.ok("device", "create", "gateway")
     created = hub.ok("module", "create", "gateway", "vision", "--managed-by", "me")
     assert re.fullmatch(r"HostName=[^;]+;DeviceId=gateway;ModuleId=vision;SharedAccessKey=[^;]+\n", created)
+    assert hub.ok("connection-string", "--device", "gateway", "--module", "vision") == created
+    token = hub.ok("token", "make", "--device", "gateway", "--module", "vision")
+    assert "devices%2Fgateway%2Fmodules%2Fvision" in token
+    assert hub.run("token", "make", "--module", "vision").status == 2
     assert [each["moduleId"] for each in hub.run("module", "list", "gateway", "--json").json] == ["vision"]
     assert "vision" in hub.ok("module", "list", "gateway")
     shown = hub.ok("module", "show", "gateway", "vision")

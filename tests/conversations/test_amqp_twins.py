@@ -13,9 +13,10 @@ from conversations.https_peer import VERSION, request
 from conversations.proton_peer import Received, device_connection
 from conversations.test_mqtt_methods import invoke, number
 from conversations.test_mqtt_twins import service_twin, set_desired
+from hubkeep.model import Identity
 from hubkeep.testing import HubInThread
 from hubkeep.wire.amqp import AmqpMessage, Int, Symbol, ULong, decode_message, message
-from hubkeep.wire.amqp.performatives import Detach, Disposition, Transfer
+from hubkeep.wire.amqp.performatives import Detach, Disposition, Transfer, outcome_name
 
 REPORTED, DESIRED = "/properties/reported", "/notifications/twin/properties/desired"
 CORRELATION = Symbol("com.microsoft:channel-correlation-id")
@@ -192,6 +193,40 @@ def test_an_answer_goes_to_its_own_device_in_one_session(shared_hub: HubInThread
             set_desired(shared_hub, each, {"you": each})
             assert json.loads(links.receive().body())["you"] == each
             assert json.loads(links.ask("GET").body())["reported"]["me"] == each
+
+
+@pytest.mark.spec("D-116")
+def test_a_thousand_devices_on_one_connection(device_id: str) -> None:
+    count = 1000
+    with HubInThread() as hub:
+
+        async def register() -> list[Identity]:
+            rules = hub.hub._identities
+            devices = [rules._fresh(Identity(device_id=f"{device_id}-{each}")) for each in range(count)]
+            await rules._store.create(*devices)  # in one transaction
+            return devices
+
+        devices = hub.ask(register())
+        with AmqpPeer(hub).opened() as peer:
+            peer.node(handle=8000, credit=2000)
+            for each in devices:
+                token = hub.token(f"devices/{each.device_id}", key=each.primary_key)
+                assert peer.put_token(token, handle=8000).status == 200
+            for handle in range(count):
+                peer.attached(f"/devices/{device_id}-{handle}/messages/events", handle=handle)
+            sent = [peer.transfer(handle, message(data=b"%d" % handle)) for handle in range(count)]
+            settled: set[int] = set()
+            while len(settled) < count:
+                got = peer.expect(Disposition)
+                assert outcome_name(got.state) == "accepted"
+                settled |= set(range(got.first, 1 + (got.first if got.last is None else got.last)))
+            assert settled == set(sent)
+            links = Links.of(peer, f"/devices/{device_id}-999/twin", handle=2000)
+            assert status(links.ask("PATCH", REPORTED, b'{"last":true}')) == 204
+        events = hub.wait_for_events(count, 30)
+    assert {each["annotations"]["iothub-connection-device-id"]: each["body"] for each in events} == {
+        f"{device_id}-{each}": str(each) for each in range(count)
+    }
 
 
 @pytest.mark.spec("L-D4")

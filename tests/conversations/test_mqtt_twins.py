@@ -1,6 +1,7 @@
 """A device's own twin over MQTT, by raw packets: topics, statuses, order, limits."""
 
 import json
+import socket
 import struct
 import threading
 from pathlib import Path
@@ -335,6 +336,30 @@ def test_a_device_that_is_disabled_or_deleted_hears_no_more(shared_hub: HubInThr
         assert request(shared_hub, "PUT", path, body, headers={"If-Match": "*"}).status == 200
         set_desired(shared_hub, device_id, {"secret": 1})
         assert peer.is_closed()
+
+
+def test_a_device_that_does_not_read_its_patches_is_let_go(device_id: str) -> None:
+    """Nothing is skipped and nothing is held without a bound: it hears of all that it missed when it comes back."""
+    with HubInThread(limits={"outgoing_bytes": 65536}) as hub, device(hub, "control", DESIRED) as control:
+        deaf = device(hub, device_id, DESIRED)
+        deaf.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def is_connected() -> bool:
+            return bool(service_twin(hub, device_id)["connectionState"] == "Connected")
+
+        assert is_connected()
+        for count in range(400):
+            set_desired(hub, device_id, {f"k{n}": f"{count:04}" + "x" * 4000 for n in range(8)})
+            if count % 20 == 19 and not is_connected():
+                break
+        assert not is_connected()
+        assert "does not read" in hub.refusals(device_id, 1)[0].reason
+        deaf.sock.close()
+        set_desired(hub, "control", {"n": 1})
+        assert said(control.read())[0].endswith("?$version=2")
+        with device(hub, device_id, RESPONSES) as back:
+            desired = json.loads(ask(back, GET + "1")[1])["desired"]
+            assert desired["$version"] == count + 2
 
 
 def test_twins_outlive_the_hub(tmp_path: Path, device_id: str) -> None:

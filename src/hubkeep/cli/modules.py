@@ -27,7 +27,7 @@ def create(
     """Register a module, and print its connection string."""
     body = {"deviceId": device_id, "moduleId": module_id, "managedBy": managed_by}
     with client_of(data, connection_string) as client:
-        module = client.request("PUT", _path(device_id, module_id), body=body)
+        module = client.request("PUT", module_path(device_id, module_id), body=body)
         host = client.place.host
     if as_json:
         print_json(module)
@@ -45,7 +45,7 @@ def show(
 ) -> None:
     """Everything about one module except its keys (``--json`` has them)."""
     with client_of(data, connection_string) as client:
-        module = client.get(_path(device_id, module_id))
+        module = client.get(module_path(device_id, module_id))
     if as_json:
         print_json(module)
         return
@@ -90,7 +90,7 @@ def delete(
 ) -> None:
     """Delete a module; its connection ends."""
     with client_of(data, connection_string) as client:
-        client.request("DELETE", _path(device_id, module_id), if_match="*")
+        client.request("DELETE", module_path(device_id, module_id), if_match="*")
     if as_json:
         print_json({"deleted": f"{device_id}/{module_id}"})
     else:
@@ -105,5 +105,5 @@ def connection_string_of(module: dict[str, Any], host: str) -> str:
     return f"HostName={host};DeviceId={module['deviceId']};ModuleId={module['moduleId']};SharedAccessKey={key}"
 
 
-def _path(device_id: str, module_id: str) -> str:
+def module_path(device_id: str, module_id: str) -> str:
     return f"{device_path(device_id)}/modules/{quote(module_id, safe='')}"

@@ -12,7 +12,9 @@ from hubkeep.wire import sas
 from .client import HubClient, device_path
 from .devices import connection_string_of
 from .failure import FAILED, MISUSED, CommandFailure
-from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
+from .modules import connection_string_of as connection_string_of_module
+from .modules import module_path
+from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, ModuleOption, client_of
 from .output import print_fields, print_json, print_plain
 
 app = typer.Typer(no_args_is_help=True, help="SAS tokens: make one, or see what is wrong with one.")
@@ -21,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="SAS tokens: make one, or see what 
 @app.command()
 def make(
     device: Annotated[str | None, typer.Option(help="A token of this device, signed with its primary key.")] = None,
+    module: ModuleOption = None,
     policy: Annotated[str | None, typer.Option(help="A token of this policy.")] = None,
     seconds: Annotated[int, typer.Option(min=1, help="How long it is valid.")] = 3600,
     data: DataOption = DEFAULT_DATA,
@@ -30,15 +33,18 @@ def make(
     """Make a SAS token: an MQTT password, or an Authorization header."""
     if device and policy:
         raise CommandFailure("--device and --policy together", "one token belongs to one of them", MISUSED)
+    if module and not device:
+        raise CommandFailure("--module without --device", "a module belongs to a device", MISUSED)
     expiry = int(time.time()) + seconds
     with client_of(data, connection_string) as client:
         host = client.place.host
         if device:
-            found = client.get(device_path(device))
+            found = client.get(module_path(device, module) if module else device_path(device))
             key = found["authentication"]["symmetricKey"]["primaryKey"]
             if not key:
-                raise CommandFailure(f"{device} has no symmetric keys")
-            token = sas.make(f"{host}/devices/{device}", b64decode(key), expiry)
+                raise CommandFailure(f"{device}{'/' + module if module else ''} has no symmetric keys")
+            path = f"devices/{device}/modules/{module}" if module else f"devices/{device}"
+            token = sas.make(f"{host}/{path}", b64decode(key), expiry)
         else:
             name = policy or "iothubowner"
             token = sas.make(host, b64decode(_policy(client, name)["primaryKey"]), expiry, name)
@@ -89,6 +95,7 @@ def inspect(
 def connection_string_command(
     policy: Annotated[str | None, typer.Option(help="Of a shared access policy (default: iothubowner).")] = None,
     device: Annotated[str | None, typer.Option(help="Of a device.")] = None,
+    module: ModuleOption = None,
     events: Annotated[bool, typer.Option("--events", help="Of the Event Hubs-compatible endpoint.")] = False,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
@@ -97,9 +104,13 @@ def connection_string_command(
     """Print exactly one connection string."""
     if sum((policy is not None and not events, device is not None, events)) > 1:
         raise CommandFailure("more than one of --policy, --device and --events", status=MISUSED)
+    if module and not device:
+        raise CommandFailure("--module without --device", "a module belongs to a device", MISUSED)
     with client_of(data, connection_string) as client:
         host = client.place.host
-        if device:
+        if device and module:
+            text = connection_string_of_module(client.get(module_path(device, module)), host)
+        elif device:
             text = connection_string_of(client.get(device_path(device)), host)
         else:
             name = policy or ("service" if events else "iothubowner")
