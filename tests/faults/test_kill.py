@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults.event_logs import make_log
-from faults.run import kill_under_load
+from faults.run import kill_under_load, kill_under_mixed_load
 from faults.served import Served
 from hubkeep.connection.event_encoding import AmqpEventEncoding
 from hubkeep.model import Permission, Principal, SystemProperties
@@ -34,6 +34,18 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path) -> 
     assert len(report.starts) > 2
     # by the clock it is 2 s on a machine of its own: tests/faults/run.py holds it to that
     assert max(report.processor) < 4, report.processor
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.spec("L-S1")
+def test_kills_end_no_message_twice_and_lose_no_change_of_a_twin(tmp_path: Path) -> None:
+    report = kill_under_mixed_load(
+        tmp_path / "data", kills=6, devices=4, between=(0.1, 2.0), seed=random.randrange(1 << 30), budget=20
+    )
+    print(report)
+    assert report.findings.is_faultless, report.findings
+    assert min(report.findings.queue.accepted, report.findings.reports, report.findings.pushes) >= 10
+    assert len(report.starts) > 2
 
 
 @pytest.mark.timeout(300)

@@ -1,0 +1,143 @@
+"""Devices and back ends that talk in both directions over every wire, and keep in ledgers what they were told.
+
+Back ends send to devices (REST, AMQP), read feedback, change desired properties and call methods; devices complete,
+abandon and reject what they get (MQTT, AMQP, HTTPS), report, and answer. All of them connect again whenever the hub is
+gone. Runs on a thread of its own: ``MixedLoad.stop`` ends the senders, waits until all queues are empty, and checks.
+"""
+
+import asyncio
+import threading
+import time
+from typing import NamedTuple
+
+import aiohttp
+
+from faults.mixed_parties import BackEnd, MqttDevice, Party, Sender, amqp_device, https_device
+from faults.queue_ledger import QueueFindings
+from faults.served import Served
+
+ENVIRONMENT = {"HUBKEEP_LIMITS__FEEDBACK_WAIT": "1"}  # of a hub under this load: feedback comes in time
+
+
+class MixedFindings(NamedTuple):
+    """faults: what was wrong with twins and methods, in words."""
+
+    queue: QueueFindings
+    reports: int  # acknowledged
+    desired: int  # acknowledged
+    pushes: int
+    calls: int  # answered
+    faults: list[str]
+
+    @property
+    def is_faultless(self) -> bool:
+        return not self.queue.faults and not self.faults
+
+
+class MixedLoad:
+    """devices: how many of each of the three kinds. pace: seconds between two messages of a sender."""
+
+    def __init__(self, hub: Served, *, devices: int = 4, pace: float = 0.03, seed: int = 0) -> None:
+        self._party = Party(hub, seed)
+        self.names = {kind: [f"{kind}-{each}" for each in range(devices)] for kind in ("mqtt", "amqp", "https")}
+        self.all = [name for names in self.names.values() for name in names]
+        hub.register(self.all)
+        self._mqtt = {name: MqttDevice(self._party, name) for name in self.names["mqtt"]}
+        self._back_end = BackEnd(self._party, self._mqtt)
+        self._pace = pace
+        self._findings: MixedFindings | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def progress(self) -> tuple[int, int, int, int, int]:
+        """How much was accepted, delivered, reported, desired, called so far: all of them should grow."""
+        ledger, devices = self._party.ledger, self._mqtt.values()
+        return (
+            len(ledger.accepted),
+            ledger.deliveries.total(),
+            sum(len(each.reported.versions) for each in devices),
+            sum(len(each.desired.versions) for each in devices),
+            self._back_end.calls,
+        )
+
+    def stop(self, within: float = 90) -> MixedFindings:
+        """End the senders, let everything come to its end, and check. Raises TimeoutError when it does not."""
+        self._party.sending = False
+        self._thread.join(within)
+        self._party.is_over = True
+        if self._failure is not None:
+            raise self._failure
+        if self._findings is None:
+            raise TimeoutError(f"not everything came to its end within {within} s")
+        return self._findings
+
+    def _run(self) -> None:
+        try:
+            self._findings = asyncio.run(self._main())
+        except BaseException as error:
+            self._failure = error
+
+    async def _main(self) -> MixedFindings:
+        party, back_end = self._party, self._back_end
+        connector = aiohttp.TCPConnector(ssl=party.context, limit=0)
+        party.session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=15))
+        async with party.session:
+            senders = [Sender(party, f"back-end-{each}", self.all, self._pace) for each in range(4)]
+            sending = [party.keep(each.rest, sends=True) for each in senders[:2]]
+            sending += [party.keep(each.amqp, sends=True) for each in senders[2:]]
+            sending += [party.keep(each, sends=True) for each in (back_end.write_desired, back_end.call)]
+            listening = [party.keep(back_end.read_feedback, sends=False)]
+            listening += [party.keep(each.connection, sends=False) for each in self._mqtt.values()]
+            for kind, device in (("amqp", amqp_device), ("https", https_device)):
+                listening += [
+                    party.keep(lambda device=device, name=name: device(party, name), sends=False)  # type: ignore[misc]
+                    for name in self.names[kind]
+                ]
+            tasks = [asyncio.ensure_future(each) for each in listening]
+            try:
+                await asyncio.gather(*sending)
+                await self._come_to_an_end(tasks)
+                return await self._check()
+            finally:
+                party.is_over = True
+                for each in tasks:
+                    each.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _come_to_an_end(self, tasks: "list[asyncio.Future[None]]") -> None:
+        """Until no message waits and feedback has been silent for longer than records wait for each other."""
+        began = time.monotonic()
+        while not self._party.is_over:
+            for each in tasks:
+                if each.done():
+                    await each  # a mistake of the load's own
+            waiting = 0
+            for name in self.all:
+                waiting += (await self._party.request("GET", f"/devices/{name}"))[1]["cloudToDeviceMessageCount"]
+            if not waiting and time.monotonic() > max(began, self._back_end.quiet_since) + 4:
+                return
+            await asyncio.sleep(0.2)
+        raise TimeoutError
+
+    async def _check(self) -> MixedFindings:
+        faults = list(self._party.faults)
+        for name, device in self._mqtt.items():
+            properties = (await self._party.request("GET", f"/twins/{name}"))[1]["properties"]
+            reported, desired = ({k: v for k, v in properties[part].items() if k != "$metadata"}
+                                 for part in ("reported", "desired"))  # fmt: skip
+            faults += [f"{name} reported: {each}" for each in device.reported.check(reported)]
+            faults += [f"{name} desired: {each}" for each in device.desired.check(desired)]
+            faults += [f"{name}: {each}" for each in device.view.faults]
+            if device.view.properties != desired:
+                faults.append(f"{name} sees {device.view.properties}, desired is {desired}")
+        devices = self._mqtt.values()
+        return MixedFindings(
+            self._party.ledger.check(),
+            sum(len(each.reported.versions) for each in devices),
+            sum(len(each.desired.versions) for each in devices),
+            sum(each.view.pushes for each in devices),
+            self._back_end.calls,
+            faults,
+        )
