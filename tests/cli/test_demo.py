@@ -26,6 +26,7 @@ def test_everything_that_was_sent_is_read_back(tmp_path: Path) -> None:
     assert int(found[1]) == int(found[2]) >= 3
     assert "samples/python/send.py" in done.out
     assert "temperature" in done.out
+    assert "3 messages were sent to devices, 3 of them arrived" in done.out
 
 
 def test_an_ordinary_user_gets_the_demo_without_port_443() -> None:

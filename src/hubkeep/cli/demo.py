@@ -5,11 +5,13 @@ import contextlib
 import datetime as dt
 import signal
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from .client import HubClient, device_path, find_hub
 from .failure import FAILED, CommandFailure
 from .options import DEFAULT_DATA
 from .output import out, print_plain
@@ -74,13 +76,15 @@ async def _demo(settings: "Settings", seconds: float | None, every: float) -> bo
 
 
 async def _traffic(hub: "Hub", stop: asyncio.Event, seconds: float | None, every: float) -> bool:
-    """Whether every acknowledged message was read back."""
+    """Whether every acknowledged message was read back, and every one for a device arrived."""
     from hubkeep.testing.sdk_clients import Backend, SimulatedDevice  # noqa: PLC0415
 
     bundle = hub.trust_bundle
     back_end = Backend(hub.events_connection_string(), str(bundle), _show)
     pem = bundle.read_text()
-    devices = [SimulatedDevice(each, await hub.ensure_device(each), pem, every) for each in _DEVICES]
+    devices = [SimulatedDevice(each, await hub.ensure_device(each), pem, every, _show_taken) for each in _DEVICES]
+    for device in devices:
+        device.awaited.add(await asyncio.to_thread(_send_to, hub.data, device.device_id))
     reading = asyncio.create_task(back_end.run())
     await _until(lambda: reading.done() or hub.event_readers >= (back_end.partitions or 1), _READERS_WITHIN)
     if reading.done():
@@ -98,15 +102,32 @@ async def _traffic(hub: "Hub", stop: asyncio.Event, seconds: float | None, every
     for failure in failures:
         print_plain(f"a device failed: {failure!r}")
     lost = len(sent - back_end.received)
+    taken = sum(device.awaited <= device.taken for device in devices)
     print_plain()
     print_plain(f"{len(sent)} messages were acknowledged, {len(sent) - lost} of them read back, {lost} missing")
-    return not lost and not failures and bool(sent)
+    print_plain(f"{len(devices)} messages were sent to devices, {taken} of them arrived")
+    return not lost and not failures and bool(sent) and taken == len(devices)
+
+
+def _send_to(data: Path, device_id: str) -> str:
+    """Queue a message for a device, as a back end does; its id."""
+    message_id = uuid.uuid4().hex
+    with HubClient(find_hub(data, None)) as client:
+        path = f"{device_path(device_id)}/messages/devicebound"
+        client.post_bytes(path, b"show", {"iothub-messageid": message_id, "iothub-app-unit": "celsius"})
+    return message_id
 
 
 async def _until(done: Any, within: float) -> None:
     deadline = time.monotonic() + within
     while not done() and time.monotonic() < deadline:  # noqa: ASYNC110  # clients that have no event for it
         await asyncio.sleep(0.05)
+
+
+def _show_taken(device_id: str, message: Any) -> None:
+    at = dt.datetime.now().astimezone().strftime("%H:%M:%S")
+    details = "  ".join(f"{key}={value}" for key, value in message.custom_properties.items())
+    out.print(f"{at}  {device_id:<14} got {message.data.decode()!r}  {details}", markup=False, style="green")
 
 
 def _show(partition: str, event: Any) -> None:

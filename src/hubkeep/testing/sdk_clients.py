@@ -13,20 +13,43 @@ from azure.eventhub.aio import EventHubConsumerClient
 from azure.iot.device import Message
 from azure.iot.device.aio import IoTHubDeviceClient
 
+_LOOK_EVERY = 0.1  # seconds
+_LOOKS = 100
+
 
 class SimulatedDevice:
-    """A thermometer. sent: ids of the messages that the hub acknowledged."""
+    """A thermometer. sent: ids of the messages that the hub acknowledged. taken: ids of those that came for it.
 
-    def __init__(self, device_id: str, connection_string: str, trust_bundle: str, seconds_between: float) -> None:
+    awaited: ids of messages that it waits for, some seconds at most, before it leaves.
+    """
+
+    def __init__(
+        self,
+        device_id: str,
+        connection_string: str,
+        trust_bundle: str,
+        seconds_between: float,
+        show: Callable[[str, Any], None],
+    ) -> None:
+        """show: called with the device's id and each message that comes for it."""
         self.device_id, self._seconds = device_id, seconds_between
         self._client = IoTHubDeviceClient.create_from_connection_string(
             connection_string, server_verification_cert=trust_bundle, keep_alive=30
         )
         self.sent: list[str] = []
+        self.taken: set[str] = set()
+        self.awaited: set[str] = set()
+        self._show = show
+
+    def _take(self, message: Any) -> None:
+        self.taken.add(message.message_id)
+        self._show(self.device_id, message)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, send until ``stop``, disconnect."""
         await self._client.connect()
+        # it subscribes, and blocks until that is acknowledged: perhaps by this very loop
+        await asyncio.to_thread(setattr, self._client, "on_message_received", self._take)
         phase = random.random() * math.tau  # noqa: S311  # no secret depends on it
         try:
             for number in itertools.count():
@@ -43,6 +66,10 @@ class SimulatedDevice:
                     continue
                 return
         finally:
+            for _ in range(_LOOKS):
+                if self.awaited <= self.taken:
+                    break
+                await asyncio.sleep(_LOOK_EVERY)
             await self._client.shutdown()
 
 
