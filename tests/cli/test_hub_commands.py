@@ -69,7 +69,7 @@ def test_a_port_in_use_is_named_with_the_ways_out(tmp_path: Path) -> None:
         assert "--listen 127.0.0.2" in done.err
         assert "Traceback" not in done.err
         in_use = command("dev", "--data", str(first.data), "--listen", free_address())
-        assert in_use.status == 1
+        assert in_use.status == 78
         assert "is served by another process" in in_use.err
 
 
