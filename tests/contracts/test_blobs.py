@@ -1,10 +1,13 @@
-"""Stores of files: a folder and Azure Blob Storage keep the same promises (ports.BlobStore)."""
+"""Stores of files: a folder, Azure Blob Storage and S3 keep the same promises (ports.BlobStore)."""
 
 import asyncio
 import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -48,9 +51,29 @@ def azurite() -> Iterator[dict[str, Any]]:
             process.terminate()
 
 
-@pytest.fixture(params=["local", "azure"])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, Any]]:
+    """A bucket of its own in an S3 of this machine; settings of a hub that keeps its files there."""
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            found = next(filter(None, (re.search(r"Running on (http://\S+)", each) for each in process.stderr)))
+            bucket = f"b{uuid.uuid4().hex}"
+            with urllib.request.urlopen(urllib.request.Request(f"{found[1]}/{bucket}", method="PUT"), timeout=30):
+                pass
+            # what it says of each request is read, so that it never waits for a reader
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            options = {"access_key_id": "a", "secret_access_key": "b", "region": "us-east-1", "endpoint": found[1]}
+            yield {"store": "s3", "bucket": bucket, "prefix": "hub/one", "options": options}
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(params=["local", "azure", "s3"])
 async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
-    files = {"store": "local"} if request.param == "local" else request.getfixturevalue("azurite")
+    fixture = {"azure": "azurite", "s3": "s3"}.get(request.param)
+    files = {"store": "local"} if fixture is None else request.getfixturevalue(fixture)
     limits = Limits()
     store = open_blobs(Files(**files), tmp_path, limits)
     yield store
@@ -131,8 +154,10 @@ async def test_a_prefix_is_a_whole_path(blobs: BlobStore) -> None:
 
 
 async def test_many_are_put_and_deleted_side_by_side(blobs: BlobStore) -> None:
+    times = 5 if isinstance(blobs, LocalBlobs) else 1  # a folder is what others tidy away
+
     async def come_and_go(number: int) -> None:
-        for _ in range(5):
+        for _ in range(times):
             await blobs.put(f"busy/{number % 3}/{number}", pieces(b"x"))
             await blobs.delete([f"busy/{number % 3}/{number}"])
 

@@ -182,7 +182,6 @@ def changed(info: dict[str, str]) -> Iterator[tuple[str, str]]:
     yield "a second sig in front", f"/uploads/{name}?sig=x&{query[1:]}"
 
 
-@pytest.mark.spec("P-T24")
 def test_a_url_opens_its_own_file_alone(shared_hub: HubInThread, device_id: str) -> None:
     info = begin(shared_hub, device_id)
     before = files_in(shared_hub)
@@ -193,6 +192,27 @@ def test_a_url_opens_its_own_file_alone(shared_hub: HubInThread, device_id: str)
         assert request(shared_hub, method, url(info), token="").status == status
     assert files_in(shared_hub) == before
     assert put_blob(shared_hub, url(info)).status == 201
+
+
+@pytest.mark.spec("P-T24")
+def test_a_device_reaches_no_file_and_no_twin_of_another(shared_hub: HubInThread, device_id: str) -> None:
+    mine, theirs = begin(shared_hub, device_id), begin(shared_hub, f"{device_id}-other")
+    put_blob(shared_hub, url(theirs), b"theirs")
+    crossed = {**theirs, "sasToken": mine["sasToken"]}
+    assert put_blob(shared_hub, url(crossed)).status == 403
+    assert request(shared_hub, "GET", url(crossed), token="").status == 403
+    assert notify(shared_hub, device_id, theirs["correlationId"]).status == 400
+    token = device_token(shared_hub, device_id)
+    other = f"{device_id}-other"
+    for method, path, body in (
+        ("GET", f"/uploads/{theirs['blobName']}", None),
+        ("GET", f"/api/devices/{other}/files", None),
+        ("POST", f"/devices/{other}/files?{VERSION}", {"blobName": "a"}),
+        ("GET", f"/twins/{other}?{VERSION}", None),
+        ("PATCH", f"/twins/{other}?{VERSION}", {"tags": {"a": 1}}),
+    ):
+        assert request(shared_hub, method, path, body, token=token).status in {401, 403}, path
+    assert get_file(shared_hub, theirs).body == b"theirs"
 
 
 def test_who_may_read_and_write_without_a_url(shared_hub: HubInThread, device_id: str) -> None:
@@ -377,6 +397,7 @@ def test_bodies_and_files_over_their_limits(device_id: str) -> None:
         b'<!DOCTYPE x [<!ENTITY a "MQ==">]><BlockList><Latest>&a;</Latest></BlockList>',
         b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><BlockList/>',
         b"<BlockList>" + b"<a>" * 10_000,
+        b"<BlockList>" + b"<Latest>MQ==</Latest>" * 50_001 + b"</BlockList>",
     ],
 )
 def test_block_lists_that_are_none(shared_hub: HubInThread, device_id: str, body: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 from xml.parsers import expat
 
 from hubkeep.errors import InvalidBlockList
-from hubkeep.limits import BLOCK_ID
+from hubkeep.limits import BLOB_BLOCKS, BLOCK_ID
 
 _ROOT: Final = "BlockList"
 _KINDS: Final = frozenset({"Latest", "Uncommitted"})
@@ -58,6 +58,8 @@ class BlockListReader:
     def _end(self, _name: str) -> None:
         self._depth -= 1
         if self._depth == 1:
+            if len(self.blocks) >= BLOB_BLOCKS.value:
+                _refuse(f"it names over {BLOB_BLOCKS.value} blocks")
             self.blocks.append(block_id("".join(self._text)))
 
     def _characters(self, text: str) -> None:
