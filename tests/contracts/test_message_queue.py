@@ -88,6 +88,20 @@ async def test_what_comes_back_keeps_its_place(queues: SqlQueues) -> None:
     assert [each.queued.deliveries for each in again if each is not None] == [1, 0, 0]
 
 
+async def test_an_abandon_that_is_asked_twice_counts_once(queues: SqlQueues) -> None:
+    await queues.put(message(b"1"), 50)
+    locked = await lock(queues)
+    assert locked is not None
+    first, second = await asyncio.gather(
+        *(queues.abandon(locked.lock_token, now=1) for _ in range(2)), return_exceptions=True
+    )
+    assert first is None
+    assert isinstance(second, LockLost)
+    again = await lock(queues)
+    assert again is not None
+    assert again.queued.deliveries == 1
+
+
 async def test_a_message_ends_once_and_its_feedback_with_it(queues: SqlQueues) -> None:
     put = await queues.put(message(b"1"), 50)
     locked = await lock(queues)

@@ -60,11 +60,21 @@ class Locks:
         """Whether somebody may have had the message before."""
         return sequence <= self._newest or sequence in self._handed_out
 
+    def spend(self, token: str, now: float) -> Lock:
+        """The token is worth nothing more, the message still nobody else's until ``free``. Raises LockLost."""
+        lock = self.get(token, now)
+        del self._by_token[token]
+        return lock
+
+    def free(self, lock: Lock) -> None:
+        """The message may be handed out again."""
+        if self._by_sequence.get(lock.sequence) is lock:
+            del self._by_sequence[lock.sequence]
+
     def drop(self, token: str) -> None:
         """The message is free, or gone."""
-        lock = self._by_token.pop(token, None)
-        if lock is not None and self._by_sequence.get(lock.sequence) is lock:
-            del self._by_sequence[lock.sequence]
+        if (lock := self._by_token.pop(token, None)) is not None:
+            self.free(lock)
 
     def forget(self, sequence: int) -> None:
         """The message is gone for good."""

@@ -79,15 +79,17 @@ class SqlQueues:
         self._locks.drop(lock_token)
 
     async def abandon(self, lock_token: str, now: float) -> None:
-        lock = self._locks.get(lock_token, now)
+        lock = self._locks.spend(lock_token, now)  # asked twice, it counts once
         column = QUEUED_MESSAGE.c
         more = update(QUEUED_MESSAGE).where(column.sequence == lock.sequence).values(deliveries=column.deliveries + 1)
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(more)
 
-        await self._write(work)
-        self._locks.drop(lock_token)
+        try:
+            await self._write(work)
+        finally:
+            self._locks.free(lock)
 
     async def end(self, messages: Sequence[Ended]) -> Sequence[int]:
         async def work(connection: AsyncConnection) -> list[int]:
