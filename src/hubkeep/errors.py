@@ -65,6 +65,18 @@ class QueryInvalid(BadRequest):
     text = "The query is not valid."
 
 
+class DefinedMultipleTimes(BadRequest):
+    """A bulk request that names one identity twice."""
+
+    text = "The request names this identity more than once."
+
+
+class BulkRefused(BadRequest):
+    """A bulk request that is not one: no list, or too long a list."""
+
+    text = "The bulk request is not valid."
+
+
 class UploadsOff(BadRequest):
     """The hub keeps no files (device-protocols 5.4)."""
 
@@ -311,6 +323,8 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     InvalidFilter: OnWire(400, 400004, "ArgumentInvalid", "amqp:invalid-field", 2),
     FormatError: OnWire(400, 400006, "IotHubFormatError", "amqp:decode-error", 2),
     QueryInvalid: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
+    DefinedMultipleTimes: OnWire(400, 400011, "DeviceDefinedMultipleTimes", "com.microsoft:argument-error", 2),
+    BulkRefused: OnWire(400, 400013, "BulkRegistryOperationFailure", "com.microsoft:argument-error", 2),
     UploadsOff: OnWire(400, 400014, "StorageNotConfigured", "com.microsoft:argument-error", 2),
     UnknownUpload: OnWire(400, 400015, "InvalidFileUploadCorrelationId", "com.microsoft:argument-error", 2),
     UploadExpired: OnWire(400, 400016, "ExpiredFileUploadCorrelationId", "com.microsoft:argument-error", 2),

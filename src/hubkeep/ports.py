@@ -58,6 +58,49 @@ class Activity(NamedTuple):
     at: float
 
 
+class Held(NamedTuple):
+    """What the registry holds of one identity. twin: only if the edit asked for it.
+
+    siblings: devices of the hub, or modules of the device. has_device: the device is registered, or the module's is.
+    """
+
+    identity: Identity | None
+    twin: Twin | None
+    siblings: int
+    has_device: bool
+
+
+class Kept(NamedTuple):
+    """What it is to hold. identity: None for none, a device's modules then go with it. twin: None: as it is, or fresh.
+
+    modules: made with it, where they are not there already.
+    """
+
+    identity: Identity | None
+    twin: Twin | None = None
+    modules: Sequence[Identity] = ()
+
+
+class IdentityEdit(NamedTuple):
+    """One of many changes. edit: pure; what it raises leaves this identity as it was."""
+
+    device_id: str
+    module_id: str
+    edit: Callable[[Held], Kept]
+    wants_twin: bool = False
+
+
+class TwinEdit(NamedTuple):
+    """What a change of an identity does to its twin. fresh: the twin of one that is made.
+
+    change: pure; raises HubError. told: called with the twin before and after, once they are durable.
+    """
+
+    fresh: Callable[[], Twin]
+    change: Callable[[Twin], Twin]
+    told: Callable[[Twin, Twin], None]
+
+
 class IdentityStore(Protocol):
     """Device and module identities. Keys arrive and leave unsealed; at rest they are sealed."""
 
@@ -74,6 +117,12 @@ class IdentityStore(Protocol):
 
     async def delete(self, device_id: str, module_id: str, etag: str | None) -> bool:
         """Delete (a device with its modules) where the etag is ``etag`` (None: any). False: absent or another etag."""
+
+    async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[tuple[Held, Kept] | HubError]:
+        """Carry out each edit or its refusal, in their order, in one transaction; durable on return.
+
+        No identity is named twice. An edit sees what those before it did. Raises StoreUnavailable: nothing was written.
+        """
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         """Devices (no modules) by id, at most ``top``, whose id sorts after ``after``."""

@@ -39,6 +39,7 @@ from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContext
+from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, StoreUnavailable
@@ -268,6 +269,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         https = HttpsListener(
             authentication=authentication,
             identities=identities,
+            bulk=BulkIdentities(identities, registry.identities, bus, limits),
             to_cloud=to_cloud,
             to_device=to_device,
             twins=twins,

@@ -35,6 +35,13 @@ def test_the_registry(shared_hub: HubInThread, device_id: str, node: Any) -> Non
     assert (done["gone"], done["goneTwice"]) == ("DeviceNotFoundError", "DeviceNotFoundError")
 
 
+def test_devices_in_bulk(shared_hub: HubInThread, device_id: str, node: Any) -> None:
+    done = node("registry.js", "bulk", shared_hub.connection_string, device_id)
+    assert done["successful"] == [True, False, True, False, True, True]
+    assert (done["again"], done["stale"]) == (["DeviceAlreadyExists"], ["PreconditionFailed"] * 3)
+    assert (done["keys"], done["gone"]) == (3, "DeviceNotFoundError")
+
+
 def test_a_policy_without_the_permission(shared_hub: HubInThread, device_id: str, node: Any) -> None:
     shared_hub.create_device(device_id)
     done = node("registry.js", "refused", shared_hub.policy_connection_string("registryRead"), device_id)

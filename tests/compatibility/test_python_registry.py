@@ -49,3 +49,28 @@ def test_policies(shared_hub: HubInThread, device_id: str) -> None:
             registry(policy).delete_device(device_id)
         assert failed.value.response.status_code == 401
     registry("registryReadWrite").delete_device(device_id)
+
+
+def test_many_devices_at_once(shared_hub: HubInThread, device_id: str) -> None:
+    registry = hub_client.IoTHubRegistryManager.from_connection_string(shared_hub.connection_string)
+    models = pytest.importorskip("azure.iot.hub.models")
+    ids = [f"{device_id}-{number}" for number in range(100)]
+    sas = models.AuthenticationMechanism(
+        type="sas", symmetric_key=models.SymmetricKey(primary_key=PRIMARY, secondary_key=SECONDARY)
+    )
+    devices = [
+        models.ExportImportDevice(
+            id=each, import_mode="create", status="enabled", authentication=sas, tags={"fleet": device_id}
+        )
+        for each in ids
+    ]
+    result = registry.bulk_create_or_update_devices(devices)
+    assert (result.is_successful, result.errors) == (True, [])
+    assert registry.get_device(ids[99]).authentication.symmetric_key.secondary_key == SECONDARY
+    assert registry.get_twin(ids[0]).tags == {"fleet": device_id}
+    again = registry.bulk_create_or_update_devices(devices[:2])
+    assert (again.is_successful, [each.error_code for each in again.errors]) == (False, ["DeviceAlreadyExists"] * 2)
+    gone = [models.ExportImportDevice(id=each, import_mode="delete") for each in ids]
+    assert registry.bulk_create_or_update_devices(gone).is_successful
+    with pytest.raises(msrest.HttpOperationError, match="Not Found"):
+        registry.get_device(ids[5])

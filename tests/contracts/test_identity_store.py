@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from hubkeep.cloud.secrets import open_seal
-from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExists
+from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExists, PreconditionFailed
 from hubkeep.model import Identity
-from hubkeep.ports import Activity, IdentityCount, IdentityStore
+from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, IdentityStore, Kept
 from hubkeep.store.memory import MemoryIdentities
 from hubkeep.store.registry import open_registry
 
@@ -82,6 +82,44 @@ async def test_it_is_deleted_where_the_etag_fits_a_device_with_its_modules(ident
     await identities.create(CAMERA)
     assert await identities.delete("pump", "camera", None)
     assert await identities.get("pump") == PUMP
+
+
+async def test_edits_are_done_one_by_one_and_see_those_before_them(identities: IdentityStore) -> None:
+    fan, lens = Identity(device_id="fan", etag="x"), Identity(device_id="fan", module_id="lens", etag="y")
+    seen: list[Held] = []
+
+    def put(identity: Identity, *modules: Identity) -> IdentityEdit:
+        def edit(held: Held) -> Kept:
+            seen.append(held)
+            return Kept(identity, None, modules)
+
+        return IdentityEdit(identity.device_id, identity.module_id, edit)
+
+    def refused(_held: Held) -> Kept:
+        raise PreconditionFailed
+
+    def removed(held: Held) -> Kept:
+        seen.append(held)
+        return Kept(None)
+
+    await identities.create(PUMP)
+    await identities.create(CAMERA)
+    off = msgspec.structs.replace(PUMP, status="disabled", etag="new")
+    edits = [put(fan), put(lens), IdentityEdit("pump", "camera", refused), put(off), IdentityEdit("fan", "", removed)]
+    outcomes = await identities.edit(edits)
+    assert [isinstance(each, PreconditionFailed) for each in outcomes] == [False, False, True, False, False]
+    assert [held.identity for held in seen] == [None, None, PUMP, fan]
+    assert [(held.siblings, held.has_device) for held in seen] == [(1, False), (0, True), (2, True), (2, True)]
+    assert await identities.get("fan", "lens") is None  # gone with its device
+    assert await identities.get("pump") == off
+    assert await identities.get("pump", "camera") == CAMERA
+    assert await identities.count() == IdentityCount(1, 0, 1, 0)
+    await identities.edit([put(off, CAMERA, msgspec.structs.replace(CAMERA, module_id="other"))])
+    assert await identities.get("pump", "camera") == CAMERA
+    assert await identities.get("pump", "other") is not None
+    await identities.edit([IdentityEdit("pump", "", removed)])
+    assert await identities.get("pump", "other") is None
+    assert await identities.count() == IdentityCount(0, 0, 0, 0)
 
 
 async def test_devices_are_listed_by_id_page_by_page_without_modules(identities: IdentityStore) -> None:

@@ -31,6 +31,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("devices/get", "https", "GET /devices/{id}", _READ),
     Operation("devices/put", "https", "PUT /devices/{id}", _WRITE),
     Operation("devices/delete", "https", "DELETE /devices/{id}", _WRITE),
+    Operation("devices/bulk", "https", "POST /devices", _WRITE),
+    Operation("devices/keys", "https", "POST /devices/keys/regenerate", _WRITE),
     Operation("devices/query", "https", "POST /devices/query", (*_READ, *_SERVICE)),
     Operation("statistics/devices", "https", "GET /statistics/devices", (*_READ, *_SERVICE)),
     Operation("statistics/service", "https", "GET /statistics/service", (*_READ, *_SERVICE)),

@@ -40,7 +40,7 @@ class Identities:
     def __init__(self, store: IdentityStore, bus: Bus, clock: Clock, limits: Limits) -> None:
         self._store, self._bus, self._clock, self._limits = store, bus, clock, limits
         self._last_generation = 0
-        self._creating = asyncio.Lock()  # counting and creating are one step, or the quota could be passed
+        self.creating = asyncio.Lock()  # counting and creating are one step, or the quota could be passed
 
     async def get(self, device_id: str, module_id: str = "") -> Identity:
         """Raises DeviceNotFound, ModuleNotFound, BadRequest for an id that cannot be one."""
@@ -58,10 +58,10 @@ class Identities:
         An edge device gets its system modules with it. Raises BadRequest, DeviceAlreadyExists, QuotaExceeded; for a
         module DeviceNotFound, ModuleAlreadyExists, TooManyModules.
         """
-        identity = self._fresh(wanted)
-        async with self._creating:
+        identity = self.fresh(wanted)
+        async with self.creating:
             await self._check_quota(identity)
-            await self._store.create(identity, *(self._system_modules(identity) if identity.iot_edge else ()))
+            await self._store.create(identity, *(self.system_modules(identity) if identity.iot_edge else ()))
         return identity
 
     async def update(self, wanted: Identity, etag: str, *, keep_authentication: bool = False) -> Identity:
@@ -70,16 +70,16 @@ class Identities:
         A ``sas`` device that brings no keys gets new ones. Disabling, and other credentials, cut live links.
         Raises BadRequest, DeviceNotFound, PreconditionFailed.
         """
-        _check_ids(wanted)
+        check_ids(wanted)
         if not keep_authentication:
-            wanted = _with_credentials(wanted)
+            wanted = with_credentials(wanted)
         for _ in range(_READ_AGAIN):
             stored = await self.get(wanted.device_id, wanted.module_id)
             if etag not in {"*", stored.etag}:
                 raise PreconditionFailed
-            identity = self._updated(stored, wanted, keep_authentication=keep_authentication)
+            identity = self.updated(stored, wanted, keep_authentication=keep_authentication)
             if await self._store.replace(identity, stored.etag):
-                self._tell(stored, identity)
+                self.tell(stored, identity)
                 if identity.iot_edge and not stored.iot_edge:
                     await self._ensure_system_modules(identity)
                 return identity
@@ -108,9 +108,10 @@ class Identities:
     async def count(self) -> IdentityCount:
         return await self._store.count()
 
-    def _fresh(self, wanted: Identity) -> Identity:
-        _check_ids(wanted)
-        wanted = _with_credentials(wanted)
+    def fresh(self, wanted: Identity) -> Identity:
+        """A new identity as it is to be stored. Raises BadRequest."""
+        check_ids(wanted)
+        wanted = with_credentials(wanted)
         _check(wanted)
         fresh = msgspec.structs.replace(
             wanted,
@@ -133,18 +134,20 @@ class Identities:
         elif len(await self._store.modules(identity.device_id)) >= self._limits.modules_per_device:
             raise TooManyModules(remedy="delete some, or raise limits.modules_per_device")
 
-    def _system_modules(self, device: Identity) -> Sequence[Identity]:
+    def system_modules(self, device: Identity) -> Sequence[Identity]:
+        """What an edge device has from its beginning."""
         return [
-            self._fresh(Identity(device_id=device.device_id, module_id=each, managed_by="iotEdge"))
+            self.fresh(Identity(device_id=device.device_id, module_id=each, managed_by="iotEdge"))
             for each in SYSTEM_MODULES
         ]
 
     async def _ensure_system_modules(self, device: Identity) -> None:
-        for module in self._system_modules(device):
+        for module in self.system_modules(device):
             with contextlib.suppress(ModuleAlreadyExists, DeviceNotFound):
                 await self._store.create(module)
 
-    def _updated(self, stored: Identity, wanted: Identity, *, keep_authentication: bool) -> Identity:
+    def updated(self, stored: Identity, wanted: Identity, *, keep_authentication: bool = False) -> Identity:
+        """``stored`` with all that may be written replaced, credentials made already. Raises BadRequest."""
         if keep_authentication:
             kept = dict(zip(_CREDENTIALS, _credentials(stored), strict=True))
             wanted = msgspec.structs.replace(wanted, **kept)
@@ -161,7 +164,8 @@ class Identities:
         )
         return _with_scopes(identity, stored)
 
-    def _tell(self, before: Identity, after: Identity) -> None:
+    def tell(self, before: Identity, after: Identity) -> None:
+        """Cut the live links that a durable change leaves no right to be there."""
         if after.status == "disabled" and before.status != "disabled":
             self._bus.publish("identity.changed", IdentityChange(after.device_id, after.module_id, "disabled"))
         elif _credentials(before) != _credentials(after):
@@ -183,7 +187,7 @@ def check_id(device_id: str) -> None:
         )
 
 
-def _check_ids(identity: Identity) -> None:
+def check_ids(identity: Identity) -> None:
     check_id(identity.device_id)
     if identity.module_id:
         check_id(identity.module_id)
@@ -220,7 +224,7 @@ def _credentials(identity: Identity) -> tuple[object, ...]:
     return tuple(getattr(identity, name) for name in _CREDENTIALS)
 
 
-def _with_credentials(wanted: Identity) -> Identity:
+def with_credentials(wanted: Identity) -> Identity:
     """Only what the authentication type uses, keys made if it brings none. Raises BadRequest."""
     replace = msgspec.structs.replace
     if wanted.authentication != "selfSigned":

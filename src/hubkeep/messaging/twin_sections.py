@@ -53,11 +53,11 @@ def patched(section: TwinSection, patch: Json, stamp: str, *, versions: bool) ->
     return TwinSection(merged(section.properties, patch), _stamped(section.metadata, patch, mark), version)
 
 
-def replaced(section: TwinSection, properties: Json, stamp: str) -> TwinSection:
-    """The desired section with ``properties`` in place of all it held."""
+def replaced(section: TwinSection, properties: Json, stamp: str, *, versions: bool = True) -> TwinSection:
+    """The section with ``properties`` in place of all it held. versions: see ``patched``."""
     version = section.version + 1
     content = merged({}, properties)
-    return TwinSection(content, _stamped({}, content, _mark(stamp, version)), version)
+    return TwinSection(content, _stamped({}, content, _mark(stamp, version if versions else None)), version)
 
 
 def with_vanished(before: Json, after: Json) -> Json:

@@ -13,7 +13,7 @@ import msgspec
 from hubkeep.errors import BadRequest, DeviceNotFound, HubError, ModuleNotFound, PreconditionFailed
 from hubkeep.limits import Limits
 from hubkeep.model import DesiredPatch, Twin, TwinChange, time_stamp
-from hubkeep.ports import Bus, Clock, TwinStore, desired_subject
+from hubkeep.ports import Bus, Clock, TwinEdit, TwinStore, desired_subject
 
 from .twin_sections import check_size, checked, merged, patched, replaced, with_vanished
 
@@ -114,10 +114,68 @@ class Twins:
 
             await self._store.change(device_id, module_id, change, lambda _before, _after: None)
 
-    def _written(self, twin: Twin) -> Twin:
+    def edit(
+        self, device_id: str, module_id: str, *, tags: Any, desired: Any, reported: Any, etag: str, merge: bool
+    ) -> TwinEdit:
+        """The twin's part of a bulk record; None leaves a part alone. Raises BadRequest.
+
+        merge: as ``update`` does; else what is given takes the place of the part. reported: of a new identity alone,
+        else it is the device's own.
+        """
+        given = {"tags": tags, "desired": desired, "reported": reported}
+        parts = {name: checked(name, value, self._limits) for name, value in given.items() if value is not None}
+
+        def fresh() -> Twin:
+            twin = Twin(device_id=device_id, module_id=module_id)
+            sections = {
+                name: replaced(getattr(twin, name), parts[name], self._stamp(), versions=name == "desired")
+                for name in ("desired", "reported")
+                if parts.get(name)
+            }
+            if "reported" in sections:
+                check_size("reported", sections["reported"].properties, self._limits.twin_properties)
+            return self._sized(msgspec.structs.replace(twin, tags=merged({}, parts.get("tags", {})), **sections))
+
+        def change(twin: Twin) -> Twin:
+            _check_etag(twin, etag)
+            if "tags" in parts:
+                twin = msgspec.structs.replace(twin, tags=merged(twin.tags if merge else {}, parts["tags"]))
+            if "desired" in parts and merge:
+                section = patched(twin.desired, parts["desired"], self._stamp(), versions=True)
+                twin = msgspec.structs.replace(twin, desired=section)
+            elif "desired" in parts:
+                section = replaced(twin.desired, parts["desired"], self._stamp())
+                twin = msgspec.structs.replace(twin, desired=section)
+            return self._written(twin) if {"tags", "desired"} & parts.keys() else twin
+
+        def told(before: Twin, after: Twin) -> None:
+            if after.version == before.version:
+                return
+            patches = {name: parts.get(name) for name in ("tags", "desired")}
+            if not merge:
+                whole = {
+                    "tags": with_vanished(before.tags, after.tags),
+                    "desired": with_vanished(before.desired.properties, after.desired.properties),
+                }
+                patches = {name: None if patch is None else whole[name] for name, patch in patches.items()}
+            self._tell(TwinChange(operation="updateTwin" if merge else "replaceTwin", twin=after, **patches))
+
+        return TwinEdit(fresh, change, told)
+
+    def _tell(self, change: TwinChange) -> None:
+        twin = change.twin
+        if change.desired is not None:
+            patch = DesiredPatch(change.desired, twin.desired.version)
+            self._bus.publish(desired_subject(twin.device_id, twin.module_id), patch)
+        self._bus.publish("twin.changed", change)
+
+    def _sized(self, twin: Twin) -> Twin:
         check_size("tags", twin.tags, self._limits.twin_tags)
         check_size("desired", twin.desired.properties, self._limits.twin_properties)
-        return msgspec.structs.replace(twin, version=twin.version + 1, revision=twin.revision + 1)
+        return twin
+
+    def _written(self, twin: Twin) -> Twin:
+        return msgspec.structs.replace(self._sized(twin), version=twin.version + 1, revision=twin.revision + 1)
 
     async def _change(
         self,
@@ -127,11 +185,7 @@ class Twins:
         told: Callable[[Twin, Twin], TwinChange],
     ) -> Twin:
         def committed(before: Twin, after: Twin) -> None:
-            event = told(before, after)
-            if event.desired is not None:
-                patch = DesiredPatch(event.desired, after.desired.version)
-                self._bus.publish(desired_subject(device_id, module_id), patch)
-            self._bus.publish("twin.changed", event)
+            self._tell(told(before, after))
 
         twin = await self._store.change(device_id, module_id, change, committed)
         if twin is None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExists
-from hubkeep.model import Identity
-from hubkeep.ports import Activity, IdentityCount
+from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, ModuleAlreadyExists
+from hubkeep.model import Identity, Twin
+from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept
 
 
 class MemoryIdentities:
@@ -55,6 +55,38 @@ class MemoryIdentities:
         ]:
             del self._identities[key]
         return True
+
+    async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[tuple[Held, Kept] | HubError]:
+        outcomes: list[tuple[Held, Kept] | HubError] = []
+        for each in edits:
+            held = self._held(each)
+            try:
+                kept = each.edit(held)
+            except HubError as error:
+                outcomes.append(error)
+                continue
+            if kept.identity is None:
+                await self.delete(each.device_id, each.module_id, None)
+            else:
+                self._identities[each.device_id, each.module_id] = kept.identity
+            for module in kept.modules:
+                self._identities.setdefault((module.device_id, module.module_id), module)
+            outcomes.append((held, kept))
+        return outcomes
+
+    def _held(self, edit: IdentityEdit) -> Held:
+        """This store keeps no twins: those that it is asked for are fresh."""
+        key = edit.device_id, edit.module_id
+        stored = self._identities.get(key)
+        has_twin = edit.wants_twin and stored is not None
+        devices = sum(not module for _, module in self._identities)
+        modules = sum(device == edit.device_id and bool(module) for device, module in self._identities)
+        return Held(
+            identity=stored,
+            twin=Twin(device_id=edit.device_id, module_id=edit.module_id) if has_twin else None,
+            siblings=modules if edit.module_id else devices,
+            has_device=(edit.device_id, "") in self._identities,
+        )
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         devices = sorted(device for device, module in self._identities if not module and device > after)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import bindparam as bind
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy import func as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -177,6 +178,17 @@ async def delete_queues(connection: AsyncConnection, device_id: str, module_id: 
     if module_id:
         where &= QUEUED_MESSAGE.c.module_id == module_id
     await connection.execute(delete(QUEUED_MESSAGE).where(where))
+
+
+async def delete_queues_of(connection: AsyncConnection, gone: Sequence[tuple[str, str | None]]) -> None:
+    """The same for many (device id, module id); no module id: a device with its modules."""
+    devices = [{"of_device": device_id} for device_id, module_id in gone if module_id is None]
+    modules = [{"of_device": device_id, "of_module": module_id} for device_id, module_id in gone if module_id]
+    of_device = delete(QUEUED_MESSAGE).where(QUEUED_MESSAGE.c.device_id == bind("of_device"))
+    if devices:
+        await connection.execute(of_device, devices)
+    if modules:
+        await connection.execute(of_device.where(QUEUED_MESSAGE.c.module_id == bind("of_module")), modules)
 
 
 def _queued(row: tuple[Any, ...]) -> QueuedMessage:

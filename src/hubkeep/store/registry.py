@@ -22,12 +22,13 @@ from sqlalchemy import func as sql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, ModuleAlreadyExists, StoreUnavailable
+from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, ModuleAlreadyExists, StoreUnavailable
 from hubkeep.model import Identity, Permission, Policy, Refusal
-from hubkeep.ports import Activity, IdentityCount, Seal
+from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
 
 from .fleet import SqlFleet
 from .group_commit import GroupCommit
+from .identity_edits import Codec, edit_identities
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
@@ -225,6 +226,10 @@ class SqlIdentities:
 
     async def delete(self, device_id: str, module_id: str, etag: str | None) -> bool:
         return await self._write(lambda connection: self._delete(connection, device_id, module_id, etag))
+
+    async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[tuple[Held, Kept] | HubError]:
+        codec = Codec(self._row, self._identity)
+        return await self._write(lambda connection: edit_identities(connection, edits, codec))
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         devices = select(IDENTITY).where(IDENTITY.c.module_id == "", IDENTITY.c.device_id > after)

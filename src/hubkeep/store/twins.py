@@ -4,12 +4,12 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
 from sqlalchemy import bindparam as bind
-from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError, StoreUnavailable
@@ -115,11 +115,7 @@ _Outcome = tuple[Twin, Twin] | Exception | None
 
 
 async def _apply(connection: AsyncConnection, batch: Sequence[_Change]) -> list[_Outcome]:
-    keys = {each.key for each in batch}
-    query = select(TWIN).where(tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(keys))
-    twins = {
-        (row["device_id"], row["module_id"]): _twin(dict(row)) for row in (await connection.execute(query)).mappings()
-    }
+    twins = await stored_twins(connection, {each.key for each in batch})
     stored = dict(twins)
     changed: dict[Key, Twin] = {}
     outcomes: list[_Outcome] = []
@@ -136,13 +132,31 @@ async def _apply(connection: AsyncConnection, batch: Sequence[_Change]) -> list[
         twins[each.key] = changed[each.key] = after
         outcomes.append((before, after))
     if changed:
-        await _index(connection, [(stored[key], twin) for key, twin in changed.items()])
-        values = [
-            {**_row(twin), "of_device": device_id, "of_module": module_id}
-            for (device_id, module_id), twin in changed.items()
-        ]
-        await connection.execute(_WRITE, values)
+        await write_twins(connection, [(stored[key], twin) for key, twin in changed.items()])
     return outcomes
+
+
+async def stored_twins(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Twin]:
+    """The twins of these identities."""
+    query = select(TWIN).where(tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(keys))
+    rows = (await connection.execute(query)).mappings()
+    return {(row["device_id"], row["module_id"]): _twin(dict(row)) for row in rows}
+
+
+async def write_twins(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
+    """Write twins, each as it was and as it is to be, with the leaves that queries look them up by."""
+    await _index(connection, changed)
+    values = [{**_row(twin), "of_device": twin.device_id, "of_module": twin.module_id} for _, twin in changed]
+    await connection.execute(_WRITE, values)
+
+
+async def insert_twins(connection: AsyncConnection, twins: Sequence[Twin]) -> None:
+    """The twins of new identities."""
+    rows = [{"device_id": each.device_id, "module_id": each.module_id, **_row(each)} for each in twins]
+    await connection.execute(insert(TWIN), rows)
+    new = [row for twin in twins for row in _leaf_rows(twin, leaves(twin))]
+    if new:
+        await connection.execute(insert(TWIN_LEAF), new)
 
 
 async def _index(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
@@ -161,8 +175,13 @@ async def _index(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin
 
 async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: str) -> None:
     """Of a module, or of a device with its modules. Call while their twins are still there."""
-    of = [TWIN.c.device_id == device_id] + ([TWIN.c.module_id == module_id] if module_id else [])
-    rows = (await connection.execute(select(TWIN).where(*of))).mappings().all()
+    where = TWIN.c.device_id == device_id
+    await delete_leaves_of(connection, where & (TWIN.c.module_id == module_id) if module_id else where)
+
+
+async def delete_leaves_of(connection: AsyncConnection, where: ColumnElement[bool]) -> None:
+    """Of all twins that meet ``where``, while they are still there."""
+    rows = (await connection.execute(select(TWIN).where(where))).mappings().all()
     twins = [_twin(dict(row)) for row in rows]
     gone = [leaf for twin in twins for leaf in _leaf_rows(twin, leaves(twin))]
     if gone:

@@ -42,5 +42,31 @@ async function refused(connectionString, deviceId) {
   return { name: error && error.name };
 }
 
+// Devices in bulk: added, added again, updated by etag and by force, removed.
+async function bulk(connectionString, deviceId) {
+  const registry = Registry.fromConnectionString(connectionString);
+  const body = (answer) => answer.responseBody;
+  // the client rejects where a record failed; the answer is in the error
+  const result = (asked) => asked.then(body, (error) => JSON.parse(error.responseBody));
+  const ids = [0, 1, 2].map((number) => `${deviceId}-${number}`);
+  const added = await result(registry.addDevices(ids.map((each) => ({ deviceId: each, status: "enabled" }))));
+  const again = await result(registry.addDevices([{ deviceId: ids[0] }, { deviceId: `${deviceId}-3` }]));
+  const got = await Promise.all(ids.map(async (each) => body(await registry.get(each))));
+  const disabled = got.map((each) => ({ ...each, status: "disabled" }));
+  const updated = await result(registry.updateDevices(disabled, false));
+  const stale = await result(registry.updateDevices(disabled, false));
+  const forced = await result(registry.updateDevices(got, true));
+  const removed = await result(registry.removeDevices([...ids, `${deviceId}-3`].map((each) => ({ deviceId: each })), true));
+  const gone = await failure(registry.get(ids[0]));
+  const codes = (result) => result.errors.map((each) => each.errorCode);
+  return {
+    successful: [added, again, updated, stale, forced, removed].map((each) => each.isSuccessful),
+    again: codes(again),
+    stale: codes(stale),
+    keys: new Set(got.map((each) => each.authentication.symmetricKey.primaryKey)).size,
+    gone: gone.name,
+  };
+}
+
 const [mode, ...rest] = process.argv.slice(2);
-(mode === "refused" ? refused : main)(...rest).then((result) => console.log(JSON.stringify(result)));
+({ refused, bulk }[mode] ?? main)(...rest).then((result) => console.log(JSON.stringify(result)));

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
+from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.identities import Identities
 from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
 from hubkeep.limits import HTTP_URI, Limits
@@ -35,6 +36,7 @@ from . import methods as method_surface
 from . import twins as twin_surface
 from .answers import refusal_answer, standard_headers
 from .blobs import BlobSurface
+from .bulk import BulkSurface
 from .connection import HttpsConnection
 from .exchange import Endpoint, Exchange
 from .files import FileUpload
@@ -60,6 +62,7 @@ class HttpsListener:
         *,
         authentication: Authentication,
         identities: Identities,
+        bulk: BulkIdentities,
         to_cloud: DeviceToCloud,
         to_device: CloudToDevice,
         twins: Twins,
@@ -97,6 +100,7 @@ class HttpsListener:
         endpoints = (
             *files.FileSurface(file_upload, self._dialled).endpoints(),
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
+            *BulkSurface(bulk, twins, self._recorded).endpoints(),
             *modules.ModuleSurface(identities, to_device, settle).endpoints(),
             *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),
@@ -204,7 +208,7 @@ class HttpsListener:
     def _refusal(self, exchange: Exchange, error: Exception) -> web.Response:
         tracking_id = ""
         if isinstance(error, HubError):
-            tracking_id = self.refused(error, exchange.link, identity=exchange.identity, operation=exchange.operation)
+            tracking_id = self._recorded(error, exchange)
         answer = refusal_answer(error, tracking_id, self.clock.now(), numbered=exchange.numbered)
         response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         if isinstance(error, MethodNotAllowed):
@@ -214,6 +218,10 @@ class HttpsListener:
         if may_not_go_on or self._authentication.failed.blocked(exchange.link.peer.rpartition(":")[0]):
             response.force_close()
         return response
+
+    def _recorded(self, error: HubError, exchange: Exchange) -> str:
+        """For what is refused as a part of a request that is answered otherwise."""
+        return self.refused(error, exchange.link, identity=exchange.identity, operation=exchange.operation)
 
     # -- what connections tell ---------------------------------------------------------------------------------------
 

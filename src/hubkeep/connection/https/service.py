@@ -35,7 +35,7 @@ class AuthenticationBody(msgspec.Struct, rename="camel"):
     x509_thumbprint: _Thumbprint | None = None
 
 
-class _Capabilities(msgspec.Struct, rename="camel"):
+class CapabilitiesBody(msgspec.Struct, rename="camel"):
     iot_edge: bool | None = None
 
 
@@ -46,7 +46,7 @@ class _Device(msgspec.Struct, rename="camel"):
     status: str | None = None
     status_reason: str | None = None
     authentication: AuthenticationBody | None = None
-    capabilities: _Capabilities | None = None
+    capabilities: CapabilitiesBody | None = None
     device_scope: str | None = None
     parent_scopes: list[str] | None = None
 

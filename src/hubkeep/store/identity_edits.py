@@ -1,0 +1,193 @@
+"""Many changes of identities in one transaction: read at once, edited in memory, written by what differs in the end."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
+from sqlalchemy import bindparam as bind
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hubkeep.errors import HubError
+from hubkeep.model import Identity, Twin
+from hubkeep.ports import Held, IdentityEdit, Kept
+
+from .queues import delete_queues_of
+from .tables import DEVICE_COUNT, IDENTITY, TWIN
+from .twins import delete_leaves_of, insert_twins, stored_twins, write_twins
+from .writer import Row
+
+Key = tuple[str, str]  # device id, module id
+
+_NOT_WRITABLE: Final = ("generation_id", "connected", "connection_updated", "last_activity")
+_WRITTEN: Final = tuple(
+    column.name for column in IDENTITY.columns if column.name not in {"device_id", "module_id", *_NOT_WRITABLE}
+)
+_UPDATE: Final = (
+    update(IDENTITY)
+    .where(IDENTITY.c.device_id == bind("of_device"), IDENTITY.c.module_id == bind("of_module"))
+    .values({name: bind(name) for name in _WRITTEN})
+)
+_DELETE_DEVICE: Final = delete(IDENTITY).where(IDENTITY.c.device_id == bind("of_device"))
+_DELETE_MODULE: Final = _DELETE_DEVICE.where(IDENTITY.c.module_id == bind("of_module"))
+
+
+class Codec(NamedTuple):
+    """Between identities and rows; keys are sealed in rows."""
+
+    row: Callable[[Identity], Row]
+    identity: Callable[[Row], Identity]
+
+
+async def edit_identities(
+    connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec
+) -> list[tuple[Held, Kept] | HubError]:
+    """See ports.IdentityStore.edit."""
+    state = await _read(connection, edits, codec)
+    outcomes: list[tuple[Held, Kept] | HubError] = []
+    for each in edits:
+        held = state.held(each)
+        try:
+            kept = each.edit(held)
+        except HubError as error:
+            outcomes.append(error)
+            continue
+        state.keep((each.device_id, each.module_id), kept)
+        outcomes.append((held, kept))
+    await _write(connection, state, codec)
+    return outcomes
+
+
+class _State:
+    """What was stored, and what is to be."""
+
+    def __init__(
+        self, identities: Mapping[Key, Identity], twins: Mapping[Key, Twin], devices: int, modules: Mapping[str, int]
+    ) -> None:
+        self.before, self.now = identities, dict(identities)
+        self.twins_before = twins
+        self.twins: dict[Key, Twin] = {}  # those that are written
+        self._devices, self._modules = devices, Counter(modules)
+
+    def held(self, edit: IdentityEdit) -> Held:
+        device_id, module_id = key = edit.device_id, edit.module_id
+        return Held(
+            identity=self.now.get(key),
+            twin=self.twins_before.get(key) if edit.wants_twin and key in self.now else None,
+            siblings=self._modules[device_id] if module_id else self._devices,
+            has_device=(device_id, "") in self.now,
+        )
+
+    def keep(self, key: Key, kept: Kept) -> None:
+        if kept.identity is None:
+            self._remove(key)
+            return
+        self._put(key, kept.identity)
+        if kept.twin is not None:
+            self.twins[key] = kept.twin
+        for module in kept.modules:
+            if (of := (module.device_id, module.module_id)) not in self.now:
+                self._put(of, module)
+
+    def _put(self, key: Key, identity: Identity) -> None:
+        if key not in self.now:
+            self._add(key, 1)
+        self.now[key] = identity
+
+    def _remove(self, key: Key) -> None:
+        gone = [key] if key[1] else [each for each in self.now if each[0] == key[0]]
+        for each in gone:
+            del self.now[each]
+            self.twins.pop(each, None)
+            self._add(each, -1)
+        if not key[1]:
+            self._modules[key[0]] = 0
+
+    def _add(self, key: Key, number: int) -> None:
+        if key[1]:
+            self._modules[key[0]] += number
+        else:
+            self._devices += number
+
+
+async def _read(connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec) -> _State:
+    keys = {(each.device_id, each.module_id) for each in edits}
+    of_modules = sorted({device_id for device_id, module_id in keys if module_id})
+    keys |= {(device_id, "") for device_id in of_modules}
+    query = select(IDENTITY).where(tuple_(IDENTITY.c.device_id, IDENTITY.c.module_id).in_(keys))
+    rows = (await connection.execute(query)).mappings().all()
+    identities = {(row["device_id"], row["module_id"]): codec.identity(dict(row)) for row in rows}
+    wanted = {(each.device_id, each.module_id) for each in edits if each.wants_twin} & identities.keys()
+    twins = await stored_twins(connection, wanted) if wanted else {}
+    # an edge device's own modules may be there already
+    among = [*of_modules, *(device_id for device_id, module_id in identities if not module_id)]
+    modules: Counter[str] = Counter()
+    if among:
+        is_module = (IDENTITY.c.device_id.in_(among)) & (IDENTITY.c.module_id != "")
+        found = (await connection.execute(select(IDENTITY).where(is_module))).mappings().all()
+        for row in found:
+            modules[row["device_id"]] += 1
+            key = row["device_id"], row["module_id"]
+            if key not in identities:
+                identities[key] = codec.identity(dict(row))
+    devices = (await connection.execute(select(DEVICE_COUNT.c.total))).scalar_one()
+    return _State(identities, twins, devices, modules)
+
+
+async def _write(connection: AsyncConnection, state: _State, codec: Codec) -> None:
+    before, now = state.before, state.now
+    gone = [key for key in before if key not in now]
+    if gone:
+        await _delete(connection, gone)
+    made = [key for key in now if key not in before]
+    if made:
+        # a device before its modules
+        await connection.execute(insert(IDENTITY), [codec.row(now[key]) for key in sorted(made, key=_is_module)])
+        fresh = (state.twins.get(key) or Twin(device_id=key[0], module_id=key[1]) for key in made)
+        await insert_twins(connection, list(fresh))
+    changed = [key for key, identity in now.items() if key in before and identity is not before[key]]
+    if changed:
+        await connection.execute(_UPDATE, [_values(codec.row(now[key])) for key in changed])
+    written = [key for key in state.twins if key in before]
+    if written:
+        await write_twins(connection, [(state.twins_before[key], state.twins[key]) for key in written])
+    await _count(connection, before.values(), now.values())
+
+
+def _is_module(key: Key) -> bool:
+    return bool(key[1])
+
+
+def _values(row: Row) -> Row:
+    values = {name: row[name] for name in _WRITTEN}
+    return {**values, "of_device": row["device_id"], "of_module": row["module_id"]}
+
+
+async def _delete(connection: AsyncConnection, gone: Sequence[Key]) -> None:
+    devices = [device_id for device_id, module_id in gone if not module_id]
+    modules = [key for key in gone if key[1] and key[0] not in set(devices)]
+    if devices:
+        await delete_leaves_of(connection, TWIN.c.device_id.in_(devices))
+        await connection.execute(_DELETE_DEVICE, [{"of_device": each} for each in devices])
+        await delete_queues_of(connection, [(device_id, None) for device_id in devices])
+    if modules:
+        of_modules: ColumnElement[bool] = tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(modules)
+        await delete_leaves_of(connection, of_modules)
+        await connection.execute(_DELETE_MODULE, [{"of_device": key[0], "of_module": key[1]} for key in modules])
+        await delete_queues_of(connection, modules)
+
+
+async def _count(connection: AsyncConnection, before: Iterable[Identity], now: Iterable[Identity]) -> None:
+    old, new = _counts(before), _counts(now)
+    if old != new:
+        counts = DEVICE_COUNT.c
+        values = {name: counts[name] + new[name] - old[name] for name in ("total", "disabled", "connected")}
+        await connection.execute(update(DEVICE_COUNT).values(values))
+
+
+def _counts(identities: Iterable[Identity]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for each in identities:
+        if not each.module_id:
+            found.update(total=1, disabled=int(each.status == "disabled"), connected=int(each.connected))
+    return found
