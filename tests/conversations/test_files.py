@@ -469,6 +469,21 @@ def test_a_body_that_trickles_is_cut_off(shared_hub: HubInThread, device_id: str
     assert eventually(lambda: not staged(shared_hub))
 
 
+def test_one_device_cannot_take_every_place(device_id: str) -> None:
+    with HubInThread(limits={"blob_transfers": 2, "blob_transfers_per_device": 1, "blob_turn_within": 1}) as hub:
+        slow, other = begin(hub, device_id), begin(hub, f"{device_id}-other")
+        with tls_socket(hub, hub.hub.ports["https"]) as sock:
+            head = f"PUT {url(slow)} HTTP/1.1\r\nHost: a\r\nx-ms-blob-type: BlockBlob\r\nContent-Length: {MIB}\r\n\r\n"
+            sock.sendall(head.encode() + bytes(MIB // 2 + 1))
+            assert eventually(lambda: bool(staged(hub)))
+            answer = put_blob(hub, url(slow))
+            assert (answer.status, error_code(answer)) == (503, "ServerBusy")
+            assert put_blob(hub, url(other)).status == 201
+            sock.sendall(bytes(MIB - MIB // 2 - 1))
+            assert sock.recv(65536).startswith(b"HTTP/1.1 201")
+        assert put_blob(hub, url(slow)).status == 201
+
+
 @pytest.mark.spec("L-S4")
 def test_a_full_disk_takes_no_files_and_telemetry_goes_on(device_id: str) -> None:
     with HubInThread(limits={"files_stop_share": 100, "files_stop": 10**18}) as hub:
