@@ -127,6 +127,9 @@ class IdentityStore(Protocol):
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         """Devices (no modules) by id, at most ``top``, whose id sorts after ``after``."""
 
+    async def page(self, most: int, after: tuple[str, str] = ("", "")) -> Sequence[tuple[Identity, Twin]]:
+        """Devices, each before its modules, with their twins, by id and behind ``after`` (device, module)."""
+
     async def count(self) -> IdentityCount:
         """Devices by status, and how many are connected."""
 

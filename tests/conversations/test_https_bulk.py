@@ -260,3 +260,26 @@ def test_keys_are_rotated_for_many_at_once(shared_hub: HubInThread, device_id: s
     assert rotate("tertiary", {"id": device_id}).code == "ArgumentInvalid"
     assert rotate("primaryKey", *[{"id": f"d{number}"} for number in range(101)]).status == 400
     assert keys() == (told[0][1], told[0][0])
+
+
+@pytest.mark.parametrize("policy", ["registryRead", "registryReadWrite", "service", "device"])
+def test_identities_with_keys_and_twins_are_for_the_owner_alone(shared_hub: HubInThread, policy: str) -> None:
+    assert request(shared_hub, "GET", "/api/identities", policy=policy).status == 401
+
+
+def test_all_identities_page_by_page(shared_hub: HubInThread, device_id: str) -> None:
+    names = [{"id": f"{device_id}-{number}"} for number in range(3)]
+    assert codes(bulk(shared_hub, *names, {"id": names[0]["id"], "moduleId": "m", "tags": {"a": 1}})) == []
+    after, found = f"{device_id}-", []
+    while page := request(shared_hub, "GET", f"/api/identities?most=2&after={after}").body:
+        assert len(page) <= 2
+        found += [(each["id"], each.get("moduleId")) for each in page]
+        after = "/".join(filter(None, found[-1]))
+    first = names[0]["id"]
+    assert [each for each in found if each[0].startswith(device_id)] == [
+        (first, None),
+        (first, "m"),
+        (names[1]["id"], None),
+        (names[2]["id"], None),
+    ]
+    assert request(shared_hub, "GET", "/api/identities?most=1001").status == 400

@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlencode
@@ -130,6 +130,16 @@ class HubClient:
         if response.status >= 400:
             raise _refused(response, content)
         return json.loads(content) if content else None
+
+    def bulk(self, records: Sequence[Any]) -> dict[str, Any]:
+        """Carry out records of identities; the answer names those that were refused."""
+        response = self._send("POST", "/devices", {}, json.dumps(records).encode(), {})
+        content = response.read()
+        if response.status == 400 and b'"isSuccessful"' in content:
+            return dict(json.loads(content))
+        if response.status >= 400:
+            raise _refused(response, content)
+        return dict(json.loads(content))
 
     def page(self, path: str, body: Any, size: int, continuation: str) -> tuple[list[Any], str]:
         """One page of a query: its rows, and the continuation of the next one, empty on the last."""

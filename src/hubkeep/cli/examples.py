@@ -15,6 +15,8 @@ EXAMPLES: Final = {
     "explain": "hubkeep explain press-07",
     "doctor": "hubkeep doctor --data /var/lib/hubkeep",
     "help": "hubkeep help differences",
+    "export": "hubkeep export fleet.jsonl",
+    "import": "hubkeep import fleet.jsonl --mode create",
     "device create": "hubkeep device create press-07",
     "device show": "hubkeep device show press-07 --json",
     "device list": "hubkeep device list --top 20",

@@ -8,7 +8,7 @@ import typer
 
 from hubkeep import __version__
 
-from . import device_messages, devices, modules, tokens
+from . import device_messages, devices, fleet_files, modules, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -100,6 +100,8 @@ app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(run)
 app.command()(monitor)
 app.command()(query)
+app.command("export")(fleet_files.export_fleet)
+app.command("import")(fleet_files.import_fleet)
 for command in (device_messages.send, device_messages.messages, device_messages.purge, files):
     devices.app.command()(command)
 app.add_typer(devices.app, name="device")

@@ -121,6 +121,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
     Operation("admin/events", "https", "GET /api/events", _SERVICE, "live events as JSON lines, for hubkeep monitor"),
     Operation("admin/devicebound", "https", "GET /api/devices/{id}/messages", _SERVICE, "what waits, and recent ends"),
+    Operation("admin/identities", "https", "GET /api/identities", _ALL, "with keys and twins, for hubkeep export"),
     Operation("admin/status", "https", "GET /api/status", _ALL),
     Operation("admin/policies", "https", "GET /api/policies", _ALL),
     Operation("admin/trust-bundle", "https", "GET /api/trust-bundle", (), "public certificates only"),

@@ -20,10 +20,10 @@ from hubkeep.errors import (
     TooManyModules,
 )
 from hubkeep.limits import Limits
-from hubkeep.model import Identity, IdentityChange
+from hubkeep.model import Identity, IdentityChange, Twin
 from hubkeep.ports import Bus, Held, IdentityEdit, IdentityStore, Kept, TwinEdit
 
-from .identities import Identities, check_ids, with_credentials
+from .identities import SCOPE, Identities, check_ids, with_credentials
 from .keys import new_key
 
 Outcome = Identity | None | HubError  # as it is now; None: deleted
@@ -105,6 +105,11 @@ class BulkIdentities:
         wanted = [Identity(device_id=device, module_id=module) for device, module in names]
         return await self._edit([(each, _checked(each, edit), None) for each in wanted])
 
+    async def page(self, after: str, most: int) -> Sequence[tuple[Identity, Twin]]:
+        """All devices and modules with their twins, by id. after: the name of the last one that is known already."""
+        device_id, _, module_id = after.partition("/")
+        return await self._store.page(most, (device_id, module_id))
+
     def _prepared(self, record: BulkRecord) -> "_Edit | HubError":
         """What may be refused without a look at what is stored is refused here, outside the transaction."""
         wanted, mode = record.wanted, record.mode
@@ -147,7 +152,7 @@ class BulkIdentities:
             raise TooManyModules(remedy="delete some, or raise limits.modules_per_device")
         if not is_module and held.siblings >= self._limits.identities:
             raise QuotaExceeded(remedy="delete some, or raise limits.identities")
-        identity = self._identities.fresh(changed)
+        identity = _moved(self._identities.fresh(changed), changed.device_scope)
         return Kept(identity, record.twin and record.twin.fresh(), self._system_modules(identity))
 
     def _system_modules(self, identity: Identity) -> Sequence[Identity]:
@@ -198,6 +203,17 @@ class BulkIdentities:
 
 KeyChoice = Literal["primaryKey", "secondaryKey", "both", "swap"]
 _Edit = Callable[[Held], Kept]
+
+
+def _moved(identity: Identity, scope: str) -> Identity:
+    """An edge device that comes with its scope from elsewhere keeps it: the devices below it name it.
+
+    The generation id is a part of the scope, so that is kept as well.
+    """
+    generation_id = scope.removeprefix(f"{SCOPE}{identity.device_id}-")
+    if not identity.iot_edge or not (generation_id.isdigit() and generation_id.isascii() and len(generation_id) <= 20):
+        return identity
+    return msgspec.structs.replace(identity, device_scope=scope, generation_id=generation_id)
 
 
 def _checked(wanted: Identity, edit: _Edit) -> "_Edit | HubError":

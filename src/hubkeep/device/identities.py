@@ -28,7 +28,7 @@ from .keys import check_key, new_key
 
 _ID: Final = re.compile(rf"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{{1,{IDENTITY_ID.value}}}")
 _THUMBPRINT: Final = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
-_SCOPE: Final = "ms-azure-iot-edge://"
+SCOPE: Final = "ms-azure-iot-edge://"
 _SCOPE_LENGTH: Final = 256  # an id, a generation id and the scheme fit
 _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
 _READ_AGAIN: Final = 4
@@ -257,7 +257,7 @@ def _check(wanted: Identity) -> None:
     if len(wanted.parent_scopes) > 1:
         raise BadRequest("A device has one parent scope at most.")
     for scope in (wanted.device_scope, *wanted.parent_scopes):
-        if scope and not (scope.startswith(_SCOPE) and len(scope) <= _SCOPE_LENGTH and scope.isascii()):
+        if scope and not (scope.startswith(SCOPE) and len(scope) <= _SCOPE_LENGTH and scope.isascii()):
             raise BadRequest("The device scope is not valid.")
 
 
@@ -270,7 +270,7 @@ def _with_scopes(identity: Identity, stored: Identity | None) -> Identity:
     """The hub assigns an edge device's scope; a leaf's scope and its parent scope are kept equal."""
     if identity.module_id:
         return msgspec.structs.replace(identity, device_scope="", parent_scopes=())
-    own = f"{_SCOPE}{identity.device_id}-{identity.generation_id}"
+    own = f"{SCOPE}{identity.device_id}-{identity.generation_id}"
     if identity.iot_edge:
         return msgspec.structs.replace(identity, device_scope=own)
     scope = identity.device_scope if identity.device_scope != own else ""  # own: it was an edge device until now

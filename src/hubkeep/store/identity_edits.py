@@ -73,10 +73,15 @@ class _State:
         device_id, module_id = key = edit.device_id, edit.module_id
         return Held(
             identity=self.now.get(key),
-            twin=self.twins_before.get(key) if edit.wants_twin and key in self.now else None,
+            twin=self._twin(key) if edit.wants_twin and key in self.now else None,
             siblings=self._modules[device_id] if module_id else self._devices,
             has_device=(device_id, "") in self.now,
         )
+
+    def _twin(self, key: Key) -> Twin:
+        # an edge device's own module may be as new as the device, and named by a record behind it
+        fresh = Twin(device_id=key[0], module_id=key[1])
+        return self.twins.get(key) or self.twins_before.get(key) or fresh
 
     def keep(self, key: Key, kept: Kept) -> None:
         if kept.identity is None:

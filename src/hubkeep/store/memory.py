@@ -92,6 +92,10 @@ class MemoryIdentities:
         devices = sorted(device for device, module in self._identities if not module and device > after)
         return [self._identities[device, ""] for device in devices[:top]]
 
+    async def page(self, most: int, after: tuple[str, str] = ("", "")) -> Sequence[tuple[Identity, Twin]]:
+        keys = sorted(key for key in self._identities if key > after)[:most]
+        return [(self._identities[key], Twin(device_id=key[0], module_id=key[1])) for key in keys]
+
     async def count(self) -> IdentityCount:
         devices = [each for each in self._identities.values() if not each.module_id]
         enabled = sum(each.status == "enabled" for each in devices)

@@ -16,14 +16,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import URL, ColumnElement, Engine, NullPool, create_engine, delete, event, insert, select, update
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Engine,
+    NullPool,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy import bindparam as bind
 from sqlalchemy import func as sql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, ModuleAlreadyExists, StoreUnavailable
-from hubkeep.model import Identity, Permission, Policy, Refusal
+from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
 
 from .fleet import SqlFleet
@@ -32,12 +44,13 @@ from .identity_edits import Codec, edit_identities
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
-from .twins import SqlTwins, delete_leaves, fresh_row
+from .twins import SqlTwins, delete_leaves, fresh_row, twin_of_row
 from .uploads import SqlUploads
 from .writer import Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
 _COLUMNS: Final = tuple(column.name for column in IDENTITY.columns)
+_TWIN_COLUMNS: Final = tuple(column for column in TWIN.columns if column.name not in {"device_id", "module_id"})
 _LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
 _COUNT: Final = "SELECT total, disabled, connected FROM device_count"
 _BUSY_MILLISECONDS: Final = 2000
@@ -237,6 +250,17 @@ class SqlIdentities:
         found = []
         for row in rows:
             found.append(self._identity(row))
+            if len(found) % _UNSEAL_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
+
+    async def page(self, most: int, after: tuple[str, str] = ("", "")) -> Sequence[tuple[Identity, Twin]]:
+        ids = IDENTITY.c.device_id, IDENTITY.c.module_id
+        same = (TWIN.c.device_id == ids[0]) & (TWIN.c.module_id == ids[1])
+        query = select(IDENTITY, *_TWIN_COLUMNS).join(TWIN, same).where(tuple_(*ids) > tuple_(*after))
+        found = []
+        for row in await read(self._reading, query.order_by(*ids).limit(most)):
+            found.append((self._identity({name: row[name] for name in _COLUMNS}), twin_of_row(row)))
             if len(found) % _UNSEAL_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return found

@@ -54,7 +54,7 @@ class SqlTwins:
             row = self._look_up.execute(_LOOK_UP, (device_id, module_id)).fetchone()
         except sqlite3.Error as error:
             raise unavailable(error, "read") from None
-        return None if row is None else _twin(dict(zip(_COLUMNS, row, strict=True)))
+        return None if row is None else twin_of_row(dict(zip(_COLUMNS, row, strict=True)))
 
     async def change(
         self,
@@ -140,7 +140,7 @@ async def stored_twins(connection: AsyncConnection, keys: Collection[Key]) -> di
     """The twins of these identities."""
     query = select(TWIN).where(tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(keys))
     rows = (await connection.execute(query)).mappings()
-    return {(row["device_id"], row["module_id"]): _twin(dict(row)) for row in rows}
+    return {(row["device_id"], row["module_id"]): twin_of_row(dict(row)) for row in rows}
 
 
 async def write_twins(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
@@ -182,7 +182,7 @@ async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: 
 async def delete_leaves_of(connection: AsyncConnection, where: ColumnElement[bool]) -> None:
     """Of all twins that meet ``where``, while they are still there."""
     rows = (await connection.execute(select(TWIN).where(where))).mappings().all()
-    twins = [_twin(dict(row)) for row in rows]
+    twins = [twin_of_row(dict(row)) for row in rows]
     gone = [leaf for twin in twins for leaf in _leaf_rows(twin, leaves(twin))]
     if gone:
         await connection.execute(_UNINDEX, gone)
@@ -223,7 +223,8 @@ def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _twin(row: Row) -> Twin:
+def twin_of_row(row: Row) -> Twin:
+    """row: holds all columns of the table, and may hold more."""
     decode = msgspec.json.decode
     return Twin(
         device_id=row["device_id"],

@@ -11,16 +11,16 @@ from hubkeep.device.bulk import BulkIdentities, BulkRecord, KeyChoice, Outcome, 
 from hubkeep.device.identities import status_from_text
 from hubkeep.device.keys import key_to_text
 from hubkeep.errors import BadRequest, BulkRefused, HubError, on_wire
-from hubkeep.limits import BULK_RECORDS, HTTP_SERVICE_BODY
+from hubkeep.limits import BULK_RECORDS, HTTP_SERVICE_BODY, LIST_TOP
 from hubkeep.messaging.twins import Twins
-from hubkeep.model import Identity
+from hubkeep.model import Identity, Twin
 from hubkeep.ports import TwinEdit
 
 from ..refusal_bodies import refusal_text
 from .answers import json_answer, normal_etag
 from .bodies import strict_json
 from .exchange import Endpoint, Exchange
-from .service import AuthenticationBody, CapabilitiesBody, credentials_from
+from .service import AuthenticationBody, CapabilitiesBody, authentication_to_json, credentials_from
 
 Refuse = Callable[[HubError, Exchange], str]
 
@@ -89,6 +89,7 @@ class BulkSurface:
         return (
             Endpoint("devices/bulk", self.post, "service"),
             Endpoint("devices/keys", self.regenerate, "service"),
+            Endpoint("admin/identities", self.export, "service", dated=False),
         )
 
     async def post(self, exchange: Exchange) -> web.StreamResponse:
@@ -141,6 +142,13 @@ class BulkSurface:
         if errors:
             answer.set_status(HTTPStatus.MULTI_STATUS if rotated else HTTPStatus.BAD_REQUEST)
         return answer
+
+    async def export(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /api/identities?after=&most=&keys=: records as a bulk request takes them; after: the last one's name."""
+        most = exchange.number("most", LIST_TOP.value, 1, LIST_TOP.value)
+        found = await self._bulk.page(exchange.query.get("after", ""), most)
+        keys = exchange.query.get("keys", "true") != "false"
+        return json_answer([record_to_json(identity, twin, keys=keys) for identity, twin in found])
 
     def _record(self, exchange: Exchange, outcomes: Sequence[Outcome], names: Sequence[str]) -> None:
         """One refusal for the operator, whatever the number of records: a request must not push the others out."""
@@ -203,6 +211,28 @@ class BulkSurface:
         return self._twins.edit(
             device_id, module_id, tags=tags, desired=desired, reported=reported, etag=etag, merge=is_of_twin
         )
+
+
+def record_to_json(identity: Identity, twin: Twin, *, keys: bool) -> dict[str, Any]:
+    """The record that makes this identity again (service-protocols 2.9). keys: symmetric ones included."""
+    shown = identity if keys else msgspec.structs.replace(identity, primary_key=None, secondary_key=None)
+    record: dict[str, Any] = {"id": identity.device_id}
+    if identity.module_id:
+        record |= {"moduleId": identity.module_id, "managedBy": identity.managed_by}
+    record |= {
+        "eTag": identity.etag,
+        "status": identity.status,
+        "statusReason": identity.status_reason,
+        "authentication": authentication_to_json(shown),
+        "twinETag": twin.etag,
+        "tags": twin.tags,
+        "properties": {"desired": twin.desired.properties, "reported": twin.reported.properties},
+    }
+    if not identity.module_id:
+        record["capabilities"] = {"iotEdge": identity.iot_edge}
+        record |= {"deviceScope": identity.device_scope} if identity.device_scope else {}
+        record |= {"parentScopes": list(identity.parent_scopes)} if identity.parent_scopes else {}
+    return record
 
 
 def _list_of(value: Any) -> list[Any]:
