@@ -1,4 +1,4 @@
-"""The thread that owns all writes of the event log: it commits what has gathered, again and again."""
+"""The thread that owns all writes of the event log: it commits what has gathered, each time the loop asks."""
 
 import errno
 import logging
@@ -63,7 +63,7 @@ class Tail:
 
 
 class EventWriter:
-    """The loop puts into ``waiting`` and calls ``wake`` if ``idle``; it is told on this thread, and passes it on.
+    """The loop puts into ``waiting`` and calls ``commit``; it is told on this thread, and passes it on.
 
     committed: called with each commit. reopened: called with what the file holds after a failed sync, before that
     commit's own ``committed``. broken: called once, when the disk failed again: nothing more will be stored.
@@ -74,21 +74,17 @@ class EventWriter:
         path: Path,
         marker: Marker,
         clock: Clock,
-        commit_interval: float,
         *,
         committed: Callable[[Committed], None],
         reopened: Callable[[list[PartitionState]], None],
         broken: Callable[[HubError], None],
     ) -> None:
         self.waiting: deque[Waiting] = deque()
-        self.idle = False
-        self._path, self._marker, self._clock, self._commit_interval = path, marker, clock, commit_interval
+        self._path, self._marker, self._clock = path, marker, clock
         self._committed, self._reopened, self._broken = committed, reopened, broken
         self._connection: sqlite3.Connection
         self._tails: list[Tail] = []
-        self._signal: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._errands: queue.SimpleQueue[Errand] = queue.SimpleQueue()
-        self._stopping = False
+        self._errands: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()  # None: the last one was before it
         self._failures = 0
         self._thread = threading.Thread(target=self._write_forever, name="event-log-writer", daemon=True)
 
@@ -97,48 +93,37 @@ class EventWriter:
         self._connection, self._tails = connection, tails
         self._thread.start()
 
-    def wake(self) -> None:
-        self.idle = False
-        self._signal.put(None)
+    def commit(self) -> None:
+        """Make durable what is in ``waiting`` when the thread comes to it, up to the bounds of a batch."""
+        self._errands.put(self._commit_waiting)
 
     def run(self, errand: Errand) -> None:
         """Have ``errand`` run on the writing connection, between two commits. It must not raise."""
         self._errands.put(errand)
-        self._signal.put(None)
 
     def finish(self) -> None:
         """Commit what waits, then let go of the file. Blocks. Append nothing any more."""
-        self._stopping = True
-        self._signal.put(None)
+        self._errands.put(None)
         if self._thread.is_alive():
             self._thread.join()
 
     # -- on the thread -----------------------------------------------------------------------------------------------
 
     def _write_forever(self) -> None:
-        waiting, signal, errands = self.waiting, self._signal, self._errands
-        rest_until = 0.0
-        while True:
-            self.idle = True
-            if not waiting and errands.empty():
-                if self._stopping:
-                    break
-                signal.get()
-            self.idle = False
-            while not errands.empty():
-                self._run_errand(errands.get())
-            pause = rest_until - time.monotonic()
-            if pause > 0 and not self._stopping:
-                time.sleep(pause)
-            if waiting:
-                started = time.monotonic()
-                self._commit(self._take(), started)
-                rest_until = started + self._commit_interval
+        while (errand := self._errands.get()) is not None:
+            self._run_errand(errand)
+        while self.waiting:
+            self._commit_waiting(self._connection)
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
         except sqlite3.Error as error:
             log.warning("the event log was not checkpointed at its close: %s", error)
+
+    def _commit_waiting(self, _connection: sqlite3.Connection) -> None:
+        started = time.monotonic()
+        if entries := self._take():
+            self._commit(entries, started)
 
     def _take(self) -> list[Waiting]:
         """What goes into one commit: all that waits, up to the bounds of a batch."""
@@ -209,7 +194,7 @@ class EventWriter:
         if not isinstance(failure, sqlite3.Error | OSError):
             log.error("a batch could not be made", exc_info=failure)
             return StoreUnavailable(reason=f"a batch could not be made: {failure!r}", remedy="report this: a bug")
-        is_full = _is_full(failure) or shutil.disk_usage(self._path.parent).free < _SPACE_TO_WORK
+        is_full = _is_full(failure) or _is_short_of_space(self._path.parent)
         if _is_full(failure) and isinstance(failure, sqlite3.Error):
             # nothing of the transaction was written: the file is as it was
             return StoreUnavailable(
@@ -281,3 +266,10 @@ def _is_full(failure: Exception) -> bool:
     if isinstance(failure, OSError):
         return failure.errno in _NO_SPACE
     return (getattr(failure, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
+def _is_short_of_space(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _SPACE_TO_WORK
+    except OSError:  # a disk that has gone
+        return False
