@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hubkeep.errors import (
     BadRequest,
-    Forbidden,
     HubError,
     LinkStolen,
-    MessageTooLarge,
     RequestTimeout,
     ServerBusy,
     Unauthorized,
 )
 from hubkeep.limits import TOPIC_LENGTH
 from hubkeep.messaging.device_to_cloud import Sender
-from hubkeep.model import LinkInfo, Message, Principal
+from hubkeep.model import LinkInfo, Principal
 from hubkeep.wire.mqtt import (
-    HAS_PROPERTIES,
     Connect,
     Disconnect,
     HubConnection,
@@ -41,21 +38,19 @@ from hubkeep.wire.mqtt import (
 from hubkeep.wire.mqtt.packets import SUBACK_FAILURE
 
 from ..admission import Ticket
-from ..event_encoding import NO_SECTIONS
 from .acknowledgements import Acknowledgements, Held
-from .dialect import Dialect, dialect_of, with_properties
+from .dialect import Dialect, dialect_of
 from .features import Device, Features
 from .session import Session
-from .topics import UserName, parse_bag, parse_user_name, telemetry_topic, with_flags
+from .telemetry import SAYS_MORE, Telemetry, check_will
+from .topics import UserName, parse_user_name, telemetry_topic
 
 if TYPE_CHECKING:
     from .listener import MqttListener
 
 log = logging.getLogger(__name__)
 
-_BAGS_KEPT: Final = 64  # distinct property bags per link whose encoding is kept
-_SAYS_MORE: Final = 9 | HAS_PROPERTIES  # RETAIN and DUP show as properties, MQTT 5 has its own
-_WILL = {"iothub-MessageType": "Will"}
+_NOTHING_KNOWN: Final[dict[bytes, bytes]] = {}
 
 
 class MqttLink(asyncio.Protocol):
@@ -64,7 +59,6 @@ class MqttLink(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_acks",
-        "_bag_sections",
         "_connection",
         "_dialect",
         "_durable",
@@ -75,10 +69,9 @@ class MqttLink(asyncio.Protocol):
         "_login",
         "_paused",
         "_pending",
-        "_sender",
         "_session",
+        "_telemetry",
         "_ticket",
-        "_topic",
         "_transport",
         "_unsent_since",
         "_will",
@@ -94,10 +87,8 @@ class MqttLink(asyncio.Protocol):
         self._ticket: Ticket | None = None
         self._info = LinkInfo("mqtt")
         self._login: asyncio.Task[None] | None = None
-        self._sender: Sender | None = None
+        self._telemetry: Telemetry | None = None  # once it is logged in
         self._will: Will | None = None
-        self._topic = b""
-        self._bag_sections: dict[bytes, bytes] = {}
         self._session: Session | None = None
         self._features: Features | None = None
         self._acks = Acknowledgements()
@@ -161,27 +152,30 @@ class MqttLink(asyncio.Protocol):
         return self._unsent_since is not None
 
     def _pump(self) -> None:
-        connection, sender = self._connection, self._sender
+        connection, telemetry = self._connection, self._telemetry
+        sender = telemetry.sender if telemetry is not None else None
         tails: list[bytes] = []
         acks: list[bytes] = []
         listener = self._listener
         ingress = listener.ingress_stamp()
-        sections_of, limit = self._bag_sections, listener.small_enough
+        known = telemetry.known if telemetry is not None else _NOTHING_KNOWN
+        limit = listener.small_enough
         join, head_of = b"".join, listener.data_section_head
         try:
             while (event := connection.next_event()) is not None:
                 if type(event) is Publish:
                     topic, payload = event.topic, event.payload
-                    sections = sections_of.get(topic)
+                    sections = known.get(topic)
                     size = len(payload)
-                    if sections is None or event.flags & _SAYS_MORE or size + len(topic) > limit:
+                    if sections is None or event.flags & SAYS_MORE or size + len(topic) > limit:
                         if topic.startswith(b"$"):
                             if tails and sender is not None:
                                 self._append(sender, tails, acks)
                                 tails, acks = [], []
                             self._request(event)
                             continue
-                        sections = self._sections(event)
+                        assert telemetry is not None, "nothing is published before the login"
+                        sections = telemetry.sections(event)
                     tails.append(join((ingress, sections, head_of(size), payload)))
                     if event.packet_id:
                         acks += (b"\x40\x02", event.packet_id)
@@ -404,7 +398,7 @@ class MqttLink(asyncio.Protocol):
                 reason="an authentication method of MQTT 5", remedy="send the token as password, with a user name"
             )
         if connect.will is not None:
-            self._check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
+            check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
         if name.model_id:
             await listener.twins.note_model(principal, self._info, name.model_id)
         if delay := listener.sessions.takeover_delay(principal):
@@ -420,9 +414,7 @@ class MqttLink(asyncio.Protocol):
             self._ticket.authenticated()
         self.principal, self._session = principal, session
         self.expires = principal.expires + listener.limits.token_grace if principal.expires else 0.0
-        self._sender = listener.to_cloud.sender(principal, name.model_id)
-        self._topic = telemetry_topic(name.device_id, name.module_id)
-        self._bag_sections[self._topic + b"/"] = NO_SECTIONS
+        self._telemetry = Telemetry(listener, principal, name)
         listener.sessions.open(principal, self, "mqtt")
         listener.wills.cancel(connect.client_id)
         return present
@@ -435,12 +427,6 @@ class MqttLink(asyncio.Protocol):
         path = ("devices", name.device_id, *(("modules", name.module_id) if name.module_id else ()))
         authentication.authorize(principal, "mqtt/connect", path, self._info)
         return principal
-
-    def _check_will(self, will: Will, topic: bytes) -> None:
-        if not will.topic.startswith(topic) or will.topic[len(topic) :][:1] not in {b"", b"/"}:
-            raise Unauthorized(reason=f"the will's topic is not the device's own: {will.topic[:128]!r}").by("L-M21")
-        if will.qos == 2:
-            raise Unauthorized(reason="a will with QoS 2")
 
     def _subscribe(self, event: Subscribe) -> None:
         session, listener = self._session, self._listener
@@ -561,33 +547,6 @@ class MqttLink(asyncio.Protocol):
         log.debug("%s is closed: %s", self._name, error.reason)
         self.close(error)
 
-    def _sections(self, event: Publish) -> bytes:
-        """The slow path of a publish: its topic is checked, its bag parsed, its exact size counted."""
-        listener, sender = self._listener, self._sender
-        assert sender is not None
-        topic = self._topic
-        rest = event.topic[len(topic) :]
-        if not event.topic.startswith(topic) or (rest and rest[0] not in b"/?"):
-            raise Forbidden(
-                reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
-                remedy=f"this identity publishes to {topic.decode()}/",
-            ).by("L-M14")
-        if len(event.topic) > TOPIC_LENGTH.value:
-            raise BadRequest(reason="the topic is too long")
-        system, properties = parse_bag(rest)
-        message = Message(body=event.payload, system=system, properties=properties)
-        if event.flags & HAS_PROPERTIES and event.properties is not None:
-            message = with_properties(message, event.properties, listener.clock.now())
-        if (size := message.size()) > listener.limits.device_to_cloud_size:
-            raise MessageTooLarge(reason=f"{size} bytes with properties", remedy="send less at once")
-        if event.flags & _SAYS_MORE:
-            message = with_flags(message, retain=event.retain, dup=event.dup)
-            return listener.encoding.sections(sender.principal, message.system, message.properties)
-        sections = listener.encoding.sections(sender.principal, system, properties)
-        if len(self._bag_sections) < _BAGS_KEPT and len(event.topic) < 1024:
-            self._bag_sections[event.topic] = sections
-        return sections
-
     def _disconnect(self, event: Disconnect) -> None:
         if event.reason != packets5.DISCONNECT_WITH_WILL:
             self._will = None
@@ -623,22 +582,12 @@ class MqttLink(asyncio.Protocol):
         return delay if session_expiry is None else min(delay, session_expiry)
 
     def _publish_will(self, will: Will) -> None:
-        sender = self._sender
-        if sender is None:
-            return
         try:
-            system, properties = parse_bag(will.topic[len(self._topic) :])
-            message = Message(body=will.payload, system=system, properties={**properties, **_WILL})
-            message = with_flags(message, retain=will.retain, dup=False)
-            message = with_properties(message, will.properties, self._listener.clock.now())
-            self._listener.to_cloud.accept(sender, [message], _nobody_waits)
+            if self._telemetry is not None:
+                self._telemetry.publish_will(will)
         except HubError as error:
             self._refused(error, "mqtt/will")
 
 
 def _nothing() -> None:
     """QoS 0 asks for no acknowledgement."""
-
-
-def _nobody_waits(_error: HubError | None) -> None:
-    """A will has no sender left to acknowledge to."""
