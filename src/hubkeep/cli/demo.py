@@ -70,6 +70,8 @@ async def _demo(settings: "Settings", seconds: float | None, every: float) -> bo
             print_plain("try, in another terminal:")
             where = "" if settings.data == DEFAULT_DATA else f" --data {settings.data}"
             print_plain(f"  hubkeep monitor{where}")
+            print_plain(f"  hubkeep device twin{where} {_DEVICES[0]} --set desired.interval=0.2")
+            print_plain(f"  hubkeep device call{where} {_DEVICES[0]} status")
             print_plain(f"  hubkeep run{where} -- python samples/python/send.py")
             print_plain()
             return await _traffic(hub, stop, seconds, every)
@@ -90,9 +92,17 @@ async def _traffic(hub: "Hub", stop: asyncio.Event, seconds: float | None, every
     if reading.done():
         reading.result()
     print_plain(f"{len(devices)} devices send, the back end reads {back_end.partitions} partitions. Ctrl-C ends.")
+    running = [asyncio.create_task(each.run(stop)) for each in devices]
+    obeyed = True
+    try:
+        if "https" not in hub.missing:
+            await asyncio.to_thread(_command, hub.data, every)
+    except CommandFailure as error:
+        print_plain(f"{_DEVICES[0]} did not do what it should: {error.cause}")
+        obeyed = False
     if seconds is not None:
         asyncio.get_running_loop().call_later(seconds, stop.set)
-    outcomes = await asyncio.gather(*(each.run(stop) for each in devices), return_exceptions=True)
+    outcomes = await asyncio.gather(*running, return_exceptions=True)
     sent = {message_id for device in devices for message_id in device.sent}
     await _until(lambda: sent <= back_end.received or reading.done(), _READ_BACK_WITHIN)
     reading.cancel()
@@ -106,7 +116,7 @@ async def _traffic(hub: "Hub", stop: asyncio.Event, seconds: float | None, every
     print_plain()
     print_plain(f"{len(sent)} messages were acknowledged, {len(sent) - lost} of them read back, {lost} missing")
     print_plain(f"{len(devices)} messages were sent to devices, {taken} of them arrived")
-    return not lost and not failures and bool(sent) and taken == len(devices)
+    return obeyed and not lost and not failures and bool(sent) and taken == len(devices)
 
 
 def _send_to(data: Path, device_id: str) -> str:
@@ -116,6 +126,23 @@ def _send_to(data: Path, device_id: str) -> str:
         path = f"{device_path(device_id)}/messages/devicebound"
         client.post_bytes(path, b"show", {"iothub-messageid": message_id, "iothub-app-unit": "celsius"})
     return message_id
+
+
+def _command(data: Path, every: float) -> None:
+    """What a back end does: call a method, set a desired property, wait for the device to report it."""
+    path = f"/twins/{_DEVICES[0]}"
+    with HubClient(find_hub(data, None), 2 * _READERS_WITHIN) as client:
+        body = {"methodName": "status", "connectTimeoutInSeconds": int(_READERS_WITHIN)}
+        answer = client.request("POST", f"{path}/methods", body=body)
+        print_plain(f"{_DEVICES[0]} was called: status answered {answer['status']} {answer['payload']}")
+        version = client.get(path)["properties"]["reported"]["$version"]
+        client.request("PATCH", path, body={"properties": {"desired": {"interval": every}}})
+        deadline = time.monotonic() + _READERS_WITHIN
+        while client.get(path)["properties"]["reported"]["$version"] == version:
+            if time.monotonic() > deadline:
+                raise CommandFailure("it did not report its new interval")
+            time.sleep(0.05)
+        print_plain(f"{_DEVICES[0]} was told desired.interval={every:g}, and reports it")
 
 
 async def _until(done: Any, within: float) -> None:

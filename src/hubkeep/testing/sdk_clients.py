@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from azure.eventhub.aio import EventHubConsumerClient
-from azure.iot.device import Message
+from azure.iot.device import Message, MethodResponse
 from azure.iot.device.aio import IoTHubDeviceClient
 
 _LOOK_EVERY = 0.1  # seconds
@@ -19,6 +19,8 @@ _LOOKS = 100
 
 class SimulatedDevice:
     """A thermometer. sent: ids of the messages that the hub acknowledged. taken: ids of those that came for it.
+
+    Its desired property ``interval`` is the seconds between two messages; its method ``status`` tells how many it sent.
 
     awaited: ids of messages that it waits for, some seconds at most, before it leaves.
     """
@@ -48,8 +50,9 @@ class SimulatedDevice:
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, send until ``stop``, disconnect."""
         await self._client.connect()
+        await self._client.get_twin()
         # it subscribes, and blocks until that is acknowledged: perhaps by this very loop
-        await asyncio.to_thread(setattr, self._client, "on_message_received", self._take)
+        await asyncio.to_thread(self._listen)
         phase = random.random() * math.tau  # noqa: S311  # no secret depends on it
         try:
             for number in itertools.count():
@@ -71,6 +74,23 @@ class SimulatedDevice:
                     break
                 await asyncio.sleep(_LOOK_EVERY)
             await self._client.shutdown()
+
+    def _listen(self) -> None:
+        self._client.on_message_received = self._take
+        self._client.on_twin_desired_properties_patch_received = self._on_desired
+        self._client.on_method_request_received = self._on_method
+
+    async def _on_desired(self, patch: dict[str, Any]) -> None:
+        interval = patch.get("interval")
+        if isinstance(interval, int | float) and interval > 0:
+            self._seconds = float(interval)
+            await self._client.patch_twin_reported_properties({"interval": interval})
+
+    async def _on_method(self, request: Any) -> None:
+        known = request.name == "status"
+        payload: dict[str, Any] = {"sent": len(self.sent)} if known else {"methods": ["status"]}
+        response = MethodResponse.create_from_method_request(request, 200 if known else 404, payload)
+        await self._client.send_method_response(response)
 
 
 class Backend:
