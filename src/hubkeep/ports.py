@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from hubkeep.errors import HubError
 from hubkeep.model import (
+    ConsumerGroup,
     Feedback,
     Identity,
     LinkInfo,
@@ -340,6 +341,16 @@ class BlobStore(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """What is not there is passed over."""
+
+
+class ConsumerGroupStore(Protocol):
+    """Those that were made while the hub ran. What is stored is durable when the call returns."""
+
+    async def all(self) -> Sequence[ConsumerGroup]: ...
+
+    async def add(self, group: ConsumerGroup) -> None: ...
+
+    async def remove(self, name: str) -> None: ...
 
 
 class RecordRefusal(Protocol):

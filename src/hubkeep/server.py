@@ -45,6 +45,7 @@ from hubkeep.device.keys import key_to_text
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, StoreUnavailable
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
+from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.feedback import FeedbackBatches
 from hubkeep.messaging.file_notifications import FileNotifications
@@ -205,6 +206,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         bus = InProcessBus()
         identities = Identities(registry.identities, bus, clock, limits)
         await registry.identities.disconnect_all(clock.now())
+        consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
+        await consumer_groups.load()
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
         to_device = CloudToDevice(registry.queues, bus, clock, limits)
@@ -259,7 +262,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             limits=limits,
             host_name=settings.host_name,
             events_name=settings.events.name,
-            consumer_groups=settings.events.consumer_groups,
+            consumer_groups=consumer_groups,
             created=event_log.created,
         )
         hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle)
@@ -279,6 +282,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             admission=admission,
             refusals=refusals,
             policies=policies,
+            consumer_groups=consumer_groups,
             log=event_log,
             decode_event=described,
             mqtt=mqtt.protocol,
@@ -626,6 +630,8 @@ def _status(hub: Hub, event_log: SqliteEventLog, registry: Registry, sessions: S
         "endpoints": {kind: hub.endpoint(kind) for kind in hub.ports},
         "missing": hub.missing,
         "events_name": hub.settings.events.name,
+        "retention_hours": hub.settings.events.retention_hours,
+        "retention_bytes": hub.settings.events.retention_bytes,
         "connected": sessions.connected,
         "partitions": [event_log.state(each)._asdict() for each in range(event_log.partitions)],
         "unhealthy": _unhealthy(event_log, registry),

@@ -207,3 +207,16 @@ def test_completion(shell: str) -> None:
     assert "dev" in words
     assert "device" in words
     assert "monitor" not in words
+
+
+def test_consumer_groups_and_what_is_retained(hub: HubProcess) -> None:
+    assert "billing is there" in hub.ok("events", "group", "create", "billing")
+    assert [each["name"] for each in json.loads(hub.ok("events", "group", "list", "--json"))] == ["$Default", "billing"]
+    assert "always there" in hub.ok("events", "group", "list")
+    shown = json.loads(hub.ok("events", "show", "--json"))
+    assert (shown["name"], shown["groups"], len(shown["partitions"])) == ("hubkeep-events", ["$Default", "billing"], 4)
+    assert shown["retention_hours"] > 0
+    assert "billing" in hub.ok("events", "show")
+    assert "billing is deleted" in hub.ok("events", "group", "delete", "billing")
+    gone = hub.run("events", "group", "delete", "billing")
+    assert (gone.status, "no consumer group" in gone.err) == (1, True)

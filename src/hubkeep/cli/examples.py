@@ -34,6 +34,10 @@ EXAMPLES: Final = {
     "module list": "hubkeep module list press-07",
     "module delete": "hubkeep module delete press-07 vision",
     "device files": "hubkeep device files press-07 --fetch logs/today.txt --output today.txt",
+    "events show": "hubkeep events show",
+    "events group create": "hubkeep events group create analytics",
+    "events group list": "hubkeep events group list",
+    "events group delete": "hubkeep events group delete analytics",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }

@@ -8,7 +8,7 @@ import typer
 
 from hubkeep import __version__
 
-from . import device_messages, devices, fleet_files, modules, tokens
+from . import device_messages, devices, events, fleet_files, modules, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -105,6 +105,7 @@ app.command("import")(fleet_files.import_fleet)
 for command in (device_messages.send, device_messages.messages, device_messages.purge, files):
     devices.app.command()(command)
 app.add_typer(devices.app, name="device")
+app.add_typer(events.app, name="events")
 app.add_typer(modules.app, name="module")
 app.add_typer(tokens.app, name="token")
 app.command("connection-string")(tokens.connection_string_command)

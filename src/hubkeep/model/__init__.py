@@ -1,5 +1,6 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
+from .consumer_group import ConsumerGroup
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
 from .identity import SYSTEM_MODULES, AuthenticationType, Identity, IdentityChange, Status
 from .message import Message, SystemProperties
@@ -28,6 +29,7 @@ __all__ = [
     "INDEXED_CHARACTERS",
     "SYSTEM_MODULES",
     "AuthenticationType",
+    "ConsumerGroup",
     "DesiredPatch",
     "Feedback",
     "FeedbackStatus",

@@ -38,6 +38,7 @@ from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, Module
 from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
 
+from .consumer_groups import SqlConsumerGroups
 from .fleet import SqlFleet
 from .group_commit import GroupCommit
 from .identity_edits import Codec, edit_identities
@@ -89,6 +90,7 @@ class Registry:
         self.commits = GroupCommit(writer)
         self.queues = SqlQueues(self.commits, look_up)
         self.subscriptions = SqlSubscriptions(self.commits, look_up)
+        self.consumer_groups = SqlConsumerGroups(writer, reading)
         self.uploads = SqlUploads(writer, reading, seal)
         self._writer = writer
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0006"  # the newest migration
+HEAD: Final = "0007"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -158,6 +158,14 @@ UPLOAD: Final = Table(
     Column("expires", Float, nullable=False, index=True),
     Column("block_list", String, nullable=False),
     Column("finished", Boolean, nullable=False),
+)
+
+# Of the Event Hubs-compatible endpoint, besides those that settings name.
+CONSUMER_GROUP: Final = Table(
+    "consumer_group",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("created", Float, nullable=False),
 )
 
 # Keys that the hub signs with, by what for.

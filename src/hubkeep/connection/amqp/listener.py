@@ -21,8 +21,9 @@ from hubkeep.limits import (
     AMQP_SESSIONS,
     Limits,
 )
+from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
-from hubkeep.model import IdentityChange
+from hubkeep.model import ConsumerGroup, IdentityChange
 from hubkeep.ports import Bus, Clock, FlowControlledLog, RecordRefusal
 from hubkeep.wire.amqp import Bounds
 
@@ -33,8 +34,6 @@ from ..device_twins import DeviceTwins
 from ..sessions import Sessions
 from .link import AmqpLink
 from .readers import Readers
-
-_DEFAULT_GROUP = "$Default"
 
 
 class AmqpListener:
@@ -56,7 +55,7 @@ class AmqpListener:
         limits: Limits,
         host_name: str,
         events_name: str,
-        consumer_groups: Sequence[str],
+        consumer_groups: ConsumerGroups,
         created: int,
     ) -> None:
         self.authentication, self.to_cloud, self.log, self.sessions = authentication, to_cloud, log, sessions
@@ -65,8 +64,9 @@ class AmqpListener:
         self.host_name, self.events_name, self.created = host_name, events_name, created
         self.container_id = f"hubkeep-{uuid.uuid4().hex}"
         self.entity_names = frozenset({events_name.lower(), "messages/events"})
-        self._groups = {name.lower(): name for name in (_DEFAULT_GROUP, *consumer_groups)}
+        self._groups = consumer_groups
         self.readers = Readers(limits)
+        bus.subscribe("consumer-group.deleted", self._group_deleted)
         self.links: set[AmqpLink] = set()
         sessions.watch(self._identity_changed)
         self.accepted = 0
@@ -77,6 +77,10 @@ class AmqpListener:
         """Tokens that were put before are worth nothing now, also where no link uses them yet (L-I2, L-I3)."""
         for link in self.links:
             link.rights.drop_identity(change.device_id, change.module_id)
+
+    def _group_deleted(self, group: object) -> None:
+        assert isinstance(group, ConsumerGroup), "the bus passes what was published"
+        self.readers.end_group(group.name)
 
     def protocol(self) -> asyncio.Protocol:
         """A factory for listeners and WebSocket tunnels."""
@@ -111,10 +115,7 @@ class AmqpListener:
 
     def consumer_group(self, name: str) -> str:
         """The group's own spelling. Raises NotFound."""
-        known = self._groups.get(name.lower())
-        if known is None:
-            raise NotFound("There is no consumer group of this name.", remedy="name it in events.consumer_groups")
-        return known
+        return self._groups.find(name).name
 
     def partition(self, text: str) -> int:
         """Raises NotFound for what is no partition id."""

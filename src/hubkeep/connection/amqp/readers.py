@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from hubkeep.errors import HubError, LinkStolen, ResourceLimit
+from hubkeep.errors import HubError, LinkStolen, NotFound, ResourceLimit
 from hubkeep.limits import Limits
 from hubkeep.ports import Event
 from hubkeep.wire.amqp import Link, SendingLink, Settled, Timestamp
@@ -51,6 +51,13 @@ class Readers:
             for older in tuple(present):
                 older.end(LinkStolen("A receiver with a higher owner level took over."))
         present.append(reader)
+
+    def end_group(self, group: str) -> None:
+        """Detach all readers of a consumer group that is no more."""
+        for (of_group, _), present in tuple(self._readers.items()):
+            if of_group == group:
+                for each in tuple(present):
+                    each.end(NotFound("The consumer group was deleted."))
 
     def forget(self, reader: "Reader") -> None:
         present = self._readers.get((reader.group, reader.partition), [])

@@ -20,6 +20,7 @@ from hubkeep.device.identities import Identities
 from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
 from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
+from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.methods import Methods
@@ -38,6 +39,7 @@ from .answers import refusal_answer, standard_headers
 from .blobs import BlobSurface
 from .bulk import BulkSurface
 from .connection import HttpsConnection
+from .events import ConsumerGroupSurface
 from .exchange import Endpoint, Exchange
 from .files import FileUpload
 from .paths import Routes, segments_of, split_target
@@ -72,6 +74,7 @@ class HttpsListener:
         admission: Admission,
         refusals: Refusals,
         policies: Policies,
+        consumer_groups: ConsumerGroups,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         mqtt: LinkFactory,
@@ -107,6 +110,7 @@ class HttpsListener:
             *method_surface.MethodSurface(methods).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
+            *ConsumerGroupSurface(consumer_groups).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 policies=policies,
