@@ -175,6 +175,21 @@ class DeviceTimeout(HubError):
     text = "The device did not answer in time."
 
 
+class JobNotFound(HubError):
+    text = "There is no such job."
+
+
+class JobAlreadyExists(HubError):
+    text = "A job with this id exists already."
+
+
+class TooManyJobs(HubError):
+    """As many jobs wait or run as may (L-O1)."""
+
+    text = "Too many jobs are waiting or running."
+    retry_after = 60
+
+
 class TooManyModules(HubError):
     text = "This device has as many modules as a device may have."
 
@@ -341,6 +356,10 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     ),
     DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5, 0x87),
     ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5, 0x87),
+    JobNotFound: OnWire(404, 404002, "JobNotFound", "amqp:not-found", 3),
+    # clients know the name; no source tells its number
+    JobAlreadyExists: OnWire(409, 409010, "DeviceJobAlreadyExists", "amqp:resource-locked", 3),
+    TooManyJobs: OnWire(429, 429004, "ThrottlingMaxActiveJobCountExceeded", "amqp:resource-limit-exceeded", 3),
     DeviceNotOnline: OnWire(404, 404103, "DeviceNotOnline", "amqp:not-found", 3),
     DeviceConnectionClosed: OnWire(404, 404104, "DeviceConnectionClosedRemotely", "amqp:not-found", 3),
     DeviceTimeout: OnWire(504, 504101, "GatewayTimeout", "com.microsoft:timeout", 3),

@@ -8,9 +8,13 @@ from hubkeep.model import (
     ConsumerGroup,
     Feedback,
     Identity,
+    Job,
+    JobCounts,
+    JobPart,
     LinkInfo,
     Locked,
     Narrowing,
+    PartStatus,
     Policy,
     Principal,
     QueuedMessage,
@@ -188,6 +192,49 @@ class FleetStore(Protocol):
 
     async def count(self, *, modules: bool) -> int:
         """All devices, or all modules."""
+
+
+class JobStore(Protocol):
+    """Scheduled jobs with their parts. What is stored is durable when the call returns."""
+
+    async def add(self, job: Job, most: int) -> None:
+        """Raises JobAlreadyExists; TooManyJobs: with it more than ``most`` would wait or run."""
+
+    async def get(self, job_id: str) -> Job | None: ...
+
+    async def put(self, job: Job) -> bool:
+        """Write its newest state. False: it has ended already (in whatever way), and stays as it ended."""
+
+    async def list(
+        self, *, types: Sequence[str], statuses: Sequence[str], after: tuple[float, str] | None, most: int
+    ) -> Sequence[Job]:
+        """The newest first, behind ``after`` (created, id). Empty types or statuses: any."""
+
+    async def due(self, now: float, most: int) -> Sequence[Job]:
+        """Those that run, and behind them those that may begin, the longest waiting first."""
+
+    async def counts(self, job_ids: Sequence[str]) -> Mapping[str, JobCounts]:
+        """A job without parts is left out."""
+
+    async def spread(self, job_id: str, targets: Sequence[tuple[str, str]], now: float) -> None:
+        """A pending part for each target (device, module) that has none."""
+
+    async def take(self, job_id: str, most: int, now: float) -> Sequence[JobPart]:
+        """Make at most ``most`` pending parts running, and return them."""
+
+    async def record(self, parts: Sequence[JobPart]) -> None:
+        """Write the newest state of running parts; what runs no more stays as it is."""
+
+    async def settle(self, job_id: str, statuses: Sequence[PartStatus], part: JobPart) -> None:
+        """Every part of these statuses becomes as ``part``, which is of no device."""
+
+    async def parts(
+        self, *, job_ids: Sequence[str], device_ids: Sequence[str], after: tuple[str, str, str], most: int
+    ) -> Sequence[tuple[Job, JobPart]]:
+        """By job, device and module, behind ``after``. Empty job_ids or device_ids: any."""
+
+    async def forget(self, ended_before: float) -> None:
+        """Jobs that ended before then, with their parts."""
 
 
 class PolicyStore(Protocol):

@@ -51,6 +51,8 @@ from hubkeep.messaging.feedback import FeedbackBatches
 from hubkeep.messaging.file_notifications import FileNotifications
 from hubkeep.messaging.files import Files
 from hubkeep.messaging.fleet_queries import FleetQueries
+from hubkeep.messaging.job_runner import JobRunner
+from hubkeep.messaging.jobs import Jobs
 from hubkeep.messaging.methods import Methods
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
@@ -215,6 +217,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         deliveries = Deliveries(to_device, bus)
         twins = Twins(registry.twins, bus, clock, limits)
         methods = Methods(registry.identities, bus, clock, limits)
+        queries = FleetQueries(registry.fleet, registry.jobs, to_device.counts, clock)
+        jobs = Jobs(registry.jobs, queries, methods, clock, limits)
+        runner = JobRunner(registry.jobs, jobs, queries, methods, twins, clock, limits)
         sessions = Sessions(bus, clock, limits)
         names = _host_names(settings)
         authentication = Authentication(
@@ -276,8 +281,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             to_cloud=to_cloud,
             to_device=to_device,
             twins=twins,
-            queries=FleetQueries(registry.fleet, to_device.counts, clock),
+            queries=queries,
             methods=methods,
+            jobs=jobs,
             sessions=sessions,
             admission=admission,
             refusals=refusals,
@@ -302,7 +308,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         pages = HealthPages(registry_of(metrics), lambda: _unhealthy(event_log, registry))
         health = await up.enter_async_context(pages.serving())
 
-        jobs = await up.enter_async_context(_job_group())
+        background = await up.enter_async_context(_job_group())
         up.callback(_cancel_all, tasks := [])
         disk = DiskJob(directory, event_log, limits)
         await disk.run()
@@ -329,10 +335,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, feedback.tend, "feedback"),
             (60.0, retention.run, "retention"),
         ):
-            tasks.append(jobs.create_task(every(seconds, job, name)))
+            tasks.append(background.create_task(every(seconds, job, name)))
         if file_upload is not None:
-            tasks.append(jobs.create_task(every(60.0, file_upload.files.sweep, "uploads")))
-        tasks.append(jobs.create_task(_scrub(event_log)))
+            tasks.append(background.create_task(every(60.0, file_upload.files.sweep, "uploads")))
+        tasks.append(background.create_task(_scrub(event_log)))
+        tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)
 
         listening = settings.listeners
@@ -349,6 +356,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             await _listen_metrics(hub, up, listening.metrics_port, health)
         up.callback(mqtt.close)
         up.callback(amqp.close)
+        up.callback(running_jobs.cancel)  # before links close: that they do is no device's answer
         await _describe(hub, published=published, identities=identities)
         yield hub
 

@@ -26,6 +26,8 @@ _CURES: Final = {
     "ModuleNotFound": "hubkeep module list ID shows those that exist",
     "DeviceNotOnline": "it must be connected and listen for methods; --connect-timeout waits for it",
     "GatewayTimeout": "--timeout gives it longer",
+    "JobNotFound": "hubkeep job list shows those that exist",
+    "DeviceJobAlreadyExists": "give it another id; hubkeep job show JOB tells of that one",
     "DeviceAlreadyExists": "hubkeep device show ID, or hubkeep device update ID",
     "PreconditionFailed": "somebody else changed it meanwhile: try again",
 }
@@ -151,6 +153,10 @@ class HubClient:
         if response.status >= 400:
             raise _refused(response, content)
         return json.loads(content), response.headers.get("x-ms-continuation", "")
+
+    def get_page(self, path: str, size: int, **query: object) -> Any:
+        """The first page of a list."""
+        return self._ask("GET", path, query, None, {"x-ms-max-item-count": str(size)})
 
     def download(self, path: str) -> Iterator[bytes]:
         """The bytes of a file as they come."""

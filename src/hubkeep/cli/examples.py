@@ -38,6 +38,11 @@ EXAMPLES: Final = {
     "events group create": "hubkeep events group create analytics",
     "events group list": "hubkeep events group list",
     "events group delete": "hubkeep events group delete analytics",
+    "job create-method": "hubkeep job create-method night reboot --where 'tags.hall = 3' --start 2026-12-01T01:00:00Z",
+    "job create-twin": "hubkeep job create-twin tune --where 'tags.hall = 3' --set desired.interval=5 --wait",
+    "job list": "hubkeep job list --status running",
+    "job show": "hubkeep job show tune --devices",
+    "job cancel": "hubkeep job cancel night",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }

@@ -8,7 +8,7 @@ import typer
 
 from hubkeep import __version__
 
-from . import device_messages, devices, events, fleet_files, modules, tokens
+from . import device_messages, devices, events, fleet_files, jobs, modules, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -107,6 +107,7 @@ for command in (device_messages.send, device_messages.messages, device_messages.
 app.add_typer(devices.app, name="device")
 app.add_typer(events.app, name="events")
 app.add_typer(modules.app, name="module")
+app.add_typer(jobs.app, name="job")
 app.add_typer(tokens.app, name="token")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)

@@ -22,7 +22,7 @@ def query(
 ) -> None:
     """Ask the fleet. The language: hubkeep help queries."""
     with client_of(data, connection_string) as client:
-        rows = _rows(client, text, most)
+        rows = rows_of(client, text, most)
         if as_json:
             for row in rows:
                 print_json(row)
@@ -31,7 +31,7 @@ def query(
     if not found:
         print_plain("nothing meets the query")
         return
-    if text.replace(" ", "").lower().startswith("select*"):
+    if text.replace(" ", "").lower().startswith("select*") and "connectionState" in found[0]:
         print_table(("device", "module", "status", "connection", "last activity", "tags"), map(_summary, found))
         print_plain(f"{len(found)} rows; --json shows them whole")
         return
@@ -39,7 +39,8 @@ def query(
     print_table(columns, [[_cell(row.get(name, "")) for name in columns] for row in found])
 
 
-def _rows(client: HubClient, text: str, most: int | None) -> Iterator[dict[str, Any]]:
+def rows_of(client: HubClient, text: str, most: int | None) -> Iterator[dict[str, Any]]:
+    """All rows of a query, at most ``most``, page by page."""
     left, continuation = most, ""
     while True:
         size = _PAGE if left is None else min(left, _PAGE)

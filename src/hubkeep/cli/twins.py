@@ -89,12 +89,7 @@ def call(
         "connectTimeoutInSeconds": connect_timeout,
     }
     if payload is not None:
-        try:
-            body["payload"] = json.loads(payload)
-        except ValueError:
-            raise CommandFailure(
-                "the payload is not JSON", "text needs quotes: --payload '\"text\"'", MISUSED
-            ) from None
+        body["payload"] = json_payload(payload)
     place = place_of(data, connection_string)
     with HubClient(place, timeout + connect_timeout + _GRACE) as client:
         started = time.perf_counter()
@@ -106,6 +101,14 @@ def call(
     print_plain(f"{answer['status']} in {milliseconds:.0f} ms")
     if answer["payload"] is not None:
         print_plain(json.dumps(answer["payload"], ensure_ascii=False))
+
+
+def json_payload(text: str) -> Any:
+    """Raises CommandFailure."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise CommandFailure("the payload is not JSON", "text needs quotes: --payload '\"text\"'", MISUSED) from None
 
 
 def twin_path(device_id: str, module: str | None) -> str:

@@ -55,6 +55,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("methods/invoke/module", "https", "POST /twins/{id}/modules/{module}/methods", _SERVICE),
     Operation("methods/answer", "mqtt", "PUBLISH $iothub/methods/res/", _DEVICE, "of the link's own identity"),
     Operation("methods/attach", "amqp", "both /devices/{device}/methods/devicebound", _DEVICE),
+    # scheduled jobs
+    Operation("jobs/create", "https", "PUT /jobs/v2/{job}", (*_WRITE, *_SERVICE)),
+    Operation("jobs/get", "https", "GET /jobs/v2/{job}", (*_WRITE, *_SERVICE)),
+    Operation("jobs/list", "https", "GET /jobs/v2/query", (*_WRITE, *_SERVICE)),
+    Operation("jobs/cancel", "https", "POST /jobs/v2/{job}/cancel", (*_WRITE, *_SERVICE)),
     # device-to-cloud
     Operation("events/post", "https", "POST /devices/{device}/messages/events", _DEVICE),
     Operation("mqtt/connect", "mqtt", "CONNECT {device}", _DEVICE),

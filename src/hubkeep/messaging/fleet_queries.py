@@ -12,10 +12,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from hubkeep.errors import BadRequest, NotImplementedHere, QueryInvalid, Throttled
+from hubkeep.errors import BadRequest, QueryInvalid, Throttled
 from hubkeep.limits import QUERY_GROUPS, QUERY_NESTING, QUERY_SECONDS, QUERY_TEXT
 from hubkeep.model import Narrowing, Primitive, TwinPart
-from hubkeep.ports import Clock, FleetRow, FleetStore
+from hubkeep.ports import Clock, FleetRow, FleetStore, JobStore
 from hubkeep.query import (
     Aggregate,
     Call,
@@ -30,6 +30,7 @@ from hubkeep.query import (
     document_value,
     holds,
     parse_query,
+    parse_target,
     paths,
     projected,
 )
@@ -37,6 +38,7 @@ from hubkeep.query import (
     Literal as Constant,
 )
 
+from .job_documents import part_document
 from .twin_document import ALL_MEMBERS, twin_document
 
 _ALL_PARTS: Final[frozenset[TwinPart]] = frozenset(("tags", "desired", "reported", "metadata"))
@@ -51,36 +53,37 @@ class Page(NamedTuple):
     """rows: JSON objects. continuation: None on the last page."""
 
     rows: list[dict[str, Any]]
-    kind: Literal["twin", "raw"]
+    kind: Literal["twin", "raw", "deviceJob"]
     continuation: str | None
 
 
 class _Position(msgspec.Struct, frozen=True, array_like=True):
-    """Where a page ends. query: checksum of its text. done: rows (or groups) handed out before."""
+    """Where a page ends. query: checksum of its text. done: rows (or groups) handed out before. job_id: of jobs."""
 
     query: int
     device_id: str
     module_id: str
     done: int
+    job_id: str = ""
 
 
 class FleetQueries:
     """count_messages: how many cloud-to-device messages wait for each of some devices."""
 
-    def __init__(self, fleet: FleetStore, count_messages: Count, clock: Clock) -> None:
-        self._fleet, self._count_messages, self._clock = fleet, count_messages, clock
+    def __init__(self, fleet: FleetStore, jobs: JobStore, count_messages: Count, clock: Clock) -> None:
+        self._fleet, self._jobs, self._count_messages, self._clock = fleet, jobs, count_messages, clock
 
     async def run(self, text: str, most: int, continuation: str = "") -> Page:
         """One page of at most ``most`` rows. continuation: of the page before.
 
         A page may be shorter than asked, even empty, and still have a next one: a page takes two seconds at most.
         Raises QueryInvalid; BadRequest for a continuation that is none of this query; Throttled for a total that
-        takes too long; NotImplementedHere for what is no part of this hub.
+        takes too long.
         """
         query = self.parse(text)
-        if query.source == "devices.jobs":
-            raise NotImplementedHere(reason="queries of jobs")
         position = _position(text, continuation)
+        if query.source == "devices.jobs":
+            return await self._parts_of_jobs(query, position, most)
         if query.aggregates:
             return await self._groups(query, text, position, most)
         return await self._list(query, text, position, most)
@@ -91,6 +94,43 @@ class FleetQueries:
         if len(text) > QUERY_TEXT.value:
             raise QueryInvalid(f"The query is not valid: it is longer than {QUERY_TEXT.value} characters.")
         return parse_query(text, nesting=QUERY_NESTING.value)
+
+    @staticmethod
+    def parse_target(text: str) -> Query:
+        """What a job or a configuration is for; see query.parse_target. Raises QueryInvalid."""
+        if len(text) > QUERY_TEXT.value:
+            raise QueryInvalid(f"The condition is not valid: it is longer than {QUERY_TEXT.value} characters.")
+        return parse_target(text, nesting=QUERY_NESTING.value)
+
+    async def matching(self, target: Query) -> AsyncIterator[list[tuple[str, str]]]:
+        """Device and module ids of all that ``target`` is about, by id, some at a time."""
+        belongs = holds(target.where, document_value)
+        async for chunk, _ in self._chunks(target, ("", ""), _CHUNK):
+            yield [(row.twin.device_id, row.twin.module_id) for row, document in chunk if belongs(document)]
+
+    async def _parts_of_jobs(self, query: Query, position: _Position, most: int) -> Page:
+        left = most if query.top is None else min(most, query.top - position.done)
+        belongs, deadline = holds(query.where, document_value), self._deadline()
+        wanted = {each.path: [str(value) for value in each.among] for each in narrowed(query.where) if each.among}
+        ids = {"job_ids": wanted.get("jobId", ()), "device_ids": wanted.get("deviceId", ())}
+        rows: list[dict[str, Any]] = []
+        last = position
+        while left > 0:
+            parts = await self._jobs.parts(**ids, after=(last.job_id, last.device_id, last.module_id), most=_CHUNK)
+            for job, part in parts:
+                document = part_document(job, part)
+                if belongs(document):
+                    if len(rows) == left:
+                        reached_top = query.top is not None and last.done >= query.top
+                        return Page(rows, "deviceJob", None if reached_top else _encoded(last))
+                    rows.append(document)
+                done = position.done + len(rows)
+                last = _Position(position.query, part.device_id, part.module_id, done, part.job_id)
+            if len(parts) < _CHUNK:
+                break
+            if self._clock.monotonic() > deadline:
+                return Page(rows, "deviceJob", _encoded(last))
+        return Page(rows, "deviceJob", None)
 
     async def _list(self, query: Query, text: str, position: _Position, most: int) -> Page:
         left = most if query.top is None else min(most, query.top - position.done)

@@ -47,8 +47,7 @@ class Methods:
         Raises BadRequest, MessageTooLarge, Throttled, DeviceNotFound, ModuleNotFound; DeviceNotOnline when it is not
         there within ``connect_seconds``; DeviceConnectionClosed when it goes while it is waited for; DeviceTimeout.
         """
-        seconds = self._limits.method_response if response_seconds is None else response_seconds
-        self._check(call, seconds, connect_seconds)
+        seconds = self.check(call, response_seconds, connect_seconds)
         await self._check_identity(device_id, module_id)
         subject = method_subject(device_id, module_id)
         if (
@@ -107,8 +106,10 @@ class Methods:
             if not each.done():
                 each.set_result(None)
 
-    def _check(self, call: MethodCall, seconds: int, connect_seconds: int) -> None:
+    def check(self, call: MethodCall, response_seconds: int | None, connect_seconds: int) -> int:
+        """The seconds to answer. Raises BadRequest, MessageTooLarge."""
         limits = self._limits
+        seconds = limits.method_response if response_seconds is None else response_seconds
         if not call.name or len(call.name) > limits.method_name or not call.name.isprintable():
             raise BadRequest(f"methodName has 1 to {limits.method_name} characters.")
         if not limits.method_response_min <= seconds <= limits.method_response_max:
@@ -119,6 +120,7 @@ class Methods:
             raise BadRequest(f"connectTimeoutInSeconds must be 0 to {limits.method_connect_max}.")
         if len(call.payload) > limits.method_payload:
             raise MessageTooLarge(f"A method's payload has at most {limits.method_payload} bytes.")
+        return seconds
 
     async def _check_identity(self, device_id: str, module_id: str) -> None:
         if await self._identities.get(device_id, module_id) is None:

@@ -3,6 +3,7 @@
 from .consumer_group import ConsumerGroup
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
 from .identity import SYSTEM_MODULES, AuthenticationType, Identity, IdentityChange, Status
+from .job import JOB_ENDED, Job, JobCounts, JobPart, JobStatus, JobType, PartStatus
 from .message import Message, SystemProperties
 from .method import MethodAnswer, MethodCall
 from .policy import Permission, Policy
@@ -27,6 +28,7 @@ __all__ = [
     "FEEDBACK",
     "FILE_NOTIFICATIONS",
     "INDEXED_CHARACTERS",
+    "JOB_ENDED",
     "SYSTEM_MODULES",
     "AuthenticationType",
     "ConsumerGroup",
@@ -36,6 +38,11 @@ __all__ = [
     "FileNotice",
     "Identity",
     "IdentityChange",
+    "Job",
+    "JobCounts",
+    "JobPart",
+    "JobStatus",
+    "JobType",
     "Json",
     "LinkInfo",
     "Locked",
@@ -45,6 +52,7 @@ __all__ = [
     "MethodCall",
     "Narrowing",
     "Outcome",
+    "PartStatus",
     "Permission",
     "Policy",
     "Primitive",

@@ -4,7 +4,7 @@ Start at ``parse_query`` or ``parse_condition``. Source: service-protocols 3.1 (
 """
 
 from .evaluate import Resolve, evaluator, holds
-from .parser import parse_condition, parse_query
+from .parser import parse_condition, parse_query, parse_target
 from .rows import JOB_ROOTS, TWIN_ROOTS, Groups, document_value, projected
 from .tree import (
     Aggregate,
@@ -47,6 +47,7 @@ __all__ = [
     "holds",
     "parse_condition",
     "parse_query",
+    "parse_target",
     "paths",
     "projected",
 ]

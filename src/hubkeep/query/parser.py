@@ -50,6 +50,14 @@ def parse_query(text: str, *, nesting: int = NESTING) -> Query:
     return _Parser(text, "query", nesting).query()
 
 
+def parse_target(text: str, *, nesting: int = NESTING) -> Query:
+    """Which devices, or with ``FROM devices.modules WHERE`` before it which modules, meet a condition; ``*`` means all.
+
+    What jobs and configurations are for: nothing but a condition, and no jobs. Raises QueryInvalid.
+    """
+    return _Parser(text, "query", nesting).target()
+
+
 def parse_condition(text: str, *, nesting: int = NESTING) -> Expression | None:
     """A routing condition; None, which holds for every message, for an empty one. Raises QueryInvalid."""
     return _Parser(text, "routing", nesting).condition()
@@ -87,6 +95,20 @@ class _Parser:
         query = Query(self._source, items, where, group_by, top)
         self._check(query)
         return query
+
+    def target(self) -> Query:
+        where: Expression | None = None
+        if self._is_word("FROM"):
+            at = self._next.at
+            self._source = self._from()
+            if self._source == "devices.jobs":
+                raise invalid("devices.jobs can be no target", at)
+            where = self._expression() if self._took_word("WHERE") else None
+        elif not self._took("*"):
+            where = self._expression()
+        if self._next.kind != "end":
+            raise self._unexpected("the end of the condition")
+        return Query(self._source, (Item(Path(("deviceId",)), "deviceId"),), where)
 
     def _top(self) -> int | None:
         if not self._took_word("TOP"):

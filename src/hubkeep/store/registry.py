@@ -42,6 +42,7 @@ from .consumer_groups import SqlConsumerGroups
 from .fleet import SqlFleet
 from .group_commit import GroupCommit
 from .identity_edits import Codec, edit_identities
+from .jobs import SqlJobs
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
@@ -92,6 +93,7 @@ class Registry:
         self.subscriptions = SqlSubscriptions(self.commits, look_up)
         self.consumer_groups = SqlConsumerGroups(writer, reading)
         self.uploads = SqlUploads(writer, reading, seal)
+        self.jobs = SqlJobs(writer, reading)
         self._writer = writer
 
     @property

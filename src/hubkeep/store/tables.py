@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0007"  # the newest migration
+HEAD: Final = "0008"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -175,3 +175,41 @@ SIGNING_KEY: Final = Table(
     Column("name", String, primary_key=True),
     Column("key", LargeBinary, nullable=False),  # sealed
 )
+
+# Scheduled jobs, those that ended included, until their history is over. task: JSON object.
+JOB: Final = Table(
+    "job",
+    METADATA,
+    Column("job_id", String, primary_key=True),
+    Column("type", String, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("condition", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("start", Float, nullable=False),
+    Column("max_seconds", Integer, nullable=False),
+    Column("begun", Float, nullable=False),
+    Column("ended", Float, nullable=False),
+    Column("status", String, nullable=False, index=True),
+    Column("failure", Text, nullable=False),
+    Column("is_spread", Boolean, nullable=False),
+)
+Index("job_created", JOB.c.created, JOB.c.job_id)
+
+# One row for each identity that a job is for. answer, error: JSON objects.
+JOB_PART: Final = Table(
+    "job_part",
+    METADATA,
+    Column("job_id", String, primary_key=True),
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("ended", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    Column("answer", Text),
+    Column("error", Text),
+    ForeignKeyConstraint(["job_id"], ["job.job_id"], ondelete="CASCADE"),
+    sqlite_with_rowid=False,
+)
+Index("job_part_status", JOB_PART.c.job_id, JOB_PART.c.status)
+Index("job_part_device", JOB_PART.c.device_id)

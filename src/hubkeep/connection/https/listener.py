@@ -23,6 +23,7 @@ from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.fleet_queries import FleetQueries
+from hubkeep.messaging.jobs import Jobs
 from hubkeep.messaging.methods import Methods
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import LinkInfo
@@ -42,6 +43,7 @@ from .connection import HttpsConnection
 from .events import ConsumerGroupSurface
 from .exchange import Endpoint, Exchange
 from .files import FileUpload
+from .jobs import JobSurface
 from .paths import Routes, segments_of, split_target
 from .queries import QuerySurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
@@ -70,6 +72,7 @@ class HttpsListener:
         twins: Twins,
         queries: FleetQueries,
         methods: Methods,
+        jobs: Jobs,
         sessions: Sessions,
         admission: Admission,
         refusals: Refusals,
@@ -108,6 +111,7 @@ class HttpsListener:
             *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),
             *method_surface.MethodSurface(methods).endpoints(),
+            *JobSurface(jobs, settle).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
