@@ -297,6 +297,18 @@ def test_too_many_requests_at_once_are_told_so_and_the_link_stays(device_id: str
         assert service_twin(hub, device_id)["properties"]["reported"]["$version"] == 1 + applied
 
 
+def test_any_number_of_requests_in_one_write_is_answered(shared_hub: HubInThread, device_id: str) -> None:
+    with device(shared_hub, device_id, RESPONSES) as peer:
+        requests = [publish(f"{GET}{n}", qos=0) for n in range(1000)]
+        # what others have to say meanwhile has its turn, and so has what stands between and behind the requests
+        peer.send(b"".join([*requests[:500], subscribe([(DESIRED, 1)], 7), *requests[500:]]))
+        packets = [packet for _ in range(1001) if (packet := peer.read()) is not None]
+        assert packets.count((0x90, b"\0\7\1")) == 1
+        topics = [said(packet)[0] for packet in packets if packet[0] == 0x30]
+        assert {topic.partition("$rid=")[2] for topic in topics} == {str(n) for n in range(1000)}
+        assert peer.is_open()
+
+
 @pytest.mark.spec("L-M14")
 @pytest.mark.parametrize(
     "topic",

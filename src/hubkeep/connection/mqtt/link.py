@@ -18,7 +18,7 @@ from hubkeep.errors import (
     ServerBusy,
     Unauthorized,
 )
-from hubkeep.limits import TOPIC_LENGTH
+from hubkeep.limits import REQUESTS_PER_TURN, TOPIC_LENGTH
 from hubkeep.messaging.device_to_cloud import Sender
 from hubkeep.model import LinkInfo, Principal
 from hubkeep.wire.mqtt import (
@@ -156,6 +156,7 @@ class MqttLink(asyncio.Protocol):
         sender = telemetry.sender if telemetry is not None else None
         tails: list[bytes] = []
         acks: list[bytes] = []
+        requests = 0
         listener = self._listener
         ingress = listener.ingress_stamp()
         known = telemetry.known if telemetry is not None else _NOTHING_KNOWN
@@ -173,6 +174,9 @@ class MqttLink(asyncio.Protocol):
                                 self._append(sender, tails, acks)
                                 tails, acks = [], []
                             self._request(event)
+                            requests += 1
+                            if requests == REQUESTS_PER_TURN.value:
+                                self._let_others_go_on()
                             continue
                         assert telemetry is not None, "nothing is published before the login"
                         sections = telemetry.sections(event)
@@ -253,6 +257,23 @@ class MqttLink(asyncio.Protocol):
         """After DISCONNECT: what came before it is still acknowledged."""
         if not self._acks and self._transport is not None:
             self._transport.close()
+
+    def _let_others_go_on(self) -> None:
+        """A chunk may hold thousands of requests, each worth much more time than a message of telemetry."""
+        self._connection.hold()
+        self._pause()
+        asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        if self._transport is None or self._connection.state is not State.HELD:
+            return
+        self._connection.go_on()
+        self._pump()
+        if self._takes_more():
+            self._resume()
+
+    def _takes_more(self) -> bool:
+        return self._connection.state is State.OPEN and self._pending < self._listener.limits.uncommitted_publishes
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None:
