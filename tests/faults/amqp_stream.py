@@ -1,6 +1,7 @@
 """A small asynchronous AMQP 1.0 peer with one session and one link."""
 
 import asyncio
+import contextlib
 import ssl
 import struct
 from typing import Any, Self
@@ -39,9 +40,10 @@ class AmqpStream:
         self._transfers = self._received = self._credit = 0
 
     @classmethod
-    async def logged_in(cls, hub: Hub, context: ssl.SSLContext, user: str, token: str) -> Self:
-        """SASL PLAIN, open, and a session."""
-        reader, writer = await asyncio.open_connection(hub.address, 5671, ssl=context, server_hostname=hub.address)
+    async def logged_in(cls, hub: Hub, context: ssl.SSLContext, user: str, token: str, **options: Any) -> Self:
+        """SASL PLAIN, open, and a session. options: of the connection."""
+        options |= {"ssl": context, "server_hostname": hub.address}
+        reader, writer = await asyncio.open_connection(hub.address, 5671, **options)
         stream = cls(reader, writer)
         try:
             init = SaslInitFrame(Symbol("PLAIN"), f"\0{user}\0{token}".encode(), hub.address)
@@ -54,6 +56,8 @@ class AmqpStream:
         return stream
 
     def send(self, *performatives: Performative, payload: bytes = b"") -> None:
+        if self._writer.is_closing():
+            raise EOFError
         self._writer.write(b"".join(frame(0, encode_performative(each) + payload) for each in performatives))
 
     async def attach(self, address: str, *, receiver: bool, credit: int = 0) -> None:
@@ -97,6 +101,19 @@ class AmqpStream:
                 raise ConnectionError(f"{performative}")
             if isinstance(performative, kinds):
                 return performative, raw[at:]
+
+    async def write(self, data: bytes) -> None:
+        """Any bytes, as fast as the hub takes them. What it has to say meanwhile is thrown away."""
+        if self._writer.is_closing() or self._reader.at_eof():
+            raise EOFError
+        self._writer.write(data)
+        await self._writer.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await self._reader.read(65536)
+
+    def stop_reading(self) -> None:
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     def close(self) -> None:
         self._writer.transport.abort()

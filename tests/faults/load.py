@@ -54,7 +54,7 @@ class Device(asyncio.Protocol):
 
     def __init__(self, hub: Hub, device: str) -> None:
         self.hub, self.device = hub, device
-        self.attempted = 0
+        self.attempted = self.connections = 0
         self.acknowledged: list[int] = []
         self.numbers: deque[int] = deque()
         self.transport: Any = None
@@ -64,6 +64,7 @@ class Device(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.is_ready = transport, False
+        self.connections += 1
         self.inbox.clear()
         self.numbers.clear()
         self.log_in()
@@ -238,6 +239,7 @@ class Load:
     def __init__(self, hub: Hub, devices: dict[str, str], rate: float, processes: int = 2) -> None:
         context = multiprocessing.get_context("spawn")
         self._workers = []
+        self.connections: dict[str, int] = {}  # how many each device needed; known once it was stopped
         names = sorted(devices)
         for number in range(processes):
             share = {name: devices[name] for name in names[number::processes]}
@@ -257,8 +259,9 @@ class Load:
             pipe.send("stop")
         ledger = Ledger()
         for process, pipe in self._workers:
-            for device, attempted, acknowledged in pipe.recv():
+            for device, attempted, acknowledged, connections in pipe.recv():
                 ledger.add(device, attempted, acknowledged)
+                self.connections[device] = connections
             process.join(10)
         return ledger
 
@@ -295,4 +298,4 @@ async def _run(hub: Hub, devices: dict[str, str], rate: float, pipe: Connection)
     loop.remove_reader(pipe.fileno())
     await asyncio.wait(tasks, timeout=2 * _ACKNOWLEDGED_WITHIN)
     with contextlib.suppress(BrokenPipeError):
-        pipe.send([(each.device, each.attempted, each.acknowledged) for each in running])
+        pipe.send([(each.device, each.attempted, each.acknowledged, each.connections) for each in running])

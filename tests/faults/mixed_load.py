@@ -27,6 +27,7 @@ class MixedFindings(NamedTuple):
     desired: int  # acknowledged
     pushes: int
     calls: int  # answered
+    unanswered: int  # messages, changes and calls: of a hub that was never gone, none
     faults: list[str]
 
     @property
@@ -61,6 +62,11 @@ class MixedLoad:
             sum(len(each.desired.versions) for each in devices),
             self._back_end.calls,
         )
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many each party needed; those of HTTPS are not counted."""
+        return dict(self._party.connections)
 
     def stop(self, within: float = 90) -> MixedFindings:
         """End the senders, let everything come to its end, and check. Raises TimeoutError when it does not."""
@@ -105,6 +111,8 @@ class MixedLoad:
                 for each in tasks:
                     each.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await party.session.close()
+                await asyncio.sleep(0.3)  # what was aborted, and aiohttp's TLS, ends behind the call that asks for it
 
     async def _come_to_an_end(self, tasks: "list[asyncio.Future[None]]") -> None:
         """Until no message waits and feedback has been silent for longer than records wait for each other."""
@@ -139,5 +147,18 @@ class MixedLoad:
             sum(len(each.desired.versions) for each in devices),
             sum(each.view.pushes for each in devices),
             self._back_end.calls,
+            self._unanswered(),
             faults,
+        )
+
+    def _unanswered(self) -> int:
+        ledger, sections = self._party.ledger, []
+        for device in self._mqtt.values():
+            sections += [device.reported, device.desired]
+        return (
+            len(ledger.sent)
+            - len(ledger.accepted | ledger.refused)
+            + sum(len(each.attempted) - len(each.versions) for each in sections)
+            + self._back_end.called
+            - self._back_end.calls
         )

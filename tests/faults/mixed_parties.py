@@ -7,6 +7,7 @@ import json
 import random
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +40,7 @@ class Party:
         self.chance = random.Random(seed)
         self.ledger = QueueLedger()
         self.faults: list[str] = []
+        self.connections: Counter[str] = Counter()  # that each party needed; those of HTTPS are not counted
         self.sending = True
         self.is_over = False
         self.session: aiohttp.ClientSession
@@ -104,6 +106,7 @@ class Sender:
         """One connection, as long as it lasts."""
         policy = "iothubowner@sas.root." + self.party.hub.address.partition(".")[0]
         stream = await AmqpStream.logged_in(self.party.hub, self.party.context, policy, self.party.service_token)
+        self.party.connections[self.name] += 1
         with contextlib.closing(stream):
             await stream.attach("/messages/devicebound", receiver=False)
             while self.party.sending:
@@ -158,7 +161,10 @@ class BackEnd:
             await asyncio.sleep(0.01)
 
     async def call(self) -> None:
-        for name in self.devices:
+        for name, device in self.devices.items():
+            await asyncio.sleep(0.05)
+            if not device.view.version:
+                continue  # it has not been connected yet
             self.called += 1
             call = {"methodName": "echo", "payload": {"n": self.called}, "responseTimeoutInSeconds": 5}
             status, body, _ = await self.party.request(
@@ -170,7 +176,6 @@ class BackEnd:
                     self.party.faults.append(f"call {self.called} was answered with {body}")
             elif status not in {404, 504} and status < 500:
                 self.party.faults.append(f"{status} for a call: {body}")
-            await asyncio.sleep(0.05)
 
 
 # -- devices ---------------------------------------------------------------------------------------------------------
@@ -192,6 +197,7 @@ class MqttDevice:
             hub.address, 8883, ssl=self.party.context, server_hostname=hub.address
         )
         self._writer, self._numbers = writer, 0
+        self.party.connections[self.name] += 1
         try:
             user_name = USER_NAME.format(host=hub.address, client_id=name)
             self.view.connected()
@@ -267,6 +273,7 @@ async def amqp_device(party: Party, name: str) -> None:
     """One connection, as long as it lasts; each outcome is confirmed by the hub (rcv-settle-mode second)."""
     user = f"{name}@sas." + party.hub.address.partition(".")[0]
     stream = await AmqpStream.logged_in(party.hub, party.context, user, party.hub.token(name))
+    party.connections[name] += 1
     with contextlib.closing(stream):
         await stream.attach(f"/devices/{name}/messages/devicebound", receiver=True, credit=10)
         tried: dict[int, tuple[str, Outcome]] = {}
