@@ -15,8 +15,9 @@ test: $(STAMP)  ## set up what the tests need, then run them all
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-bench: $(STAMP)  ## the benchmark tables, beside Mosquitto
+bench: $(STAMP)  ## the benchmark tables: beside Mosquitto, and of the registry
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python benchmarks/registry.py $(REGISTRY)
 
 fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 7"
 	$(BIN)/python fuzz/run.py $(ARGS)

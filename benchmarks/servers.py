@@ -95,7 +95,7 @@ class Hubkeep(Server):
         return sum(path.stat().st_size for path in self.data.glob("events.db*"))
 
     def status(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self._ask(self._https(), "GET", f"/api/status?{_API}"))
+        value: dict[str, Any] = json.loads(self.ask(self.https(), "GET", f"/api/status?{_API}"))
         return value
 
     def mark(self) -> None:
@@ -111,11 +111,13 @@ class Hubkeep(Server):
     def _token(self) -> str:
         return sas.make(_HOST, self._owner.key, int(time.time()) + _VALID_SECONDS, "iothubowner")
 
-    def _https(self) -> http.client.HTTPSConnection:
+    def https(self) -> http.client.HTTPSConnection:
+        """A connection for ``ask``."""
         context = ssl.create_default_context(cafile=str(self.data / "trust-bundle.pem"))
         return http.client.HTTPSConnection(ADDRESS, self._ports["https"], context=context)
 
-    def _ask(self, connection: http.client.HTTPSConnection, method: str, path: str, body: Any = None) -> bytes:
+    def ask(self, connection: http.client.HTTPSConnection, method: str, path: str, body: Any = None) -> bytes:
+        """A request of the owner. Raises RuntimeError for a refusal."""
         headers = {"Authorization": self._token(), "Content-Type": "application/json"}
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = connection.getresponse()
@@ -128,13 +130,13 @@ class Hubkeep(Server):
         workers = 8
 
         def register(first: int) -> None:
-            connection = self._https()
+            connection = self.https()
             for number in range(first, devices, workers):
                 key = b64encode(_secret(number)).decode()
                 keys = {"primaryKey": key, "secondaryKey": key}
                 authentication = {"type": "sas", "symmetricKey": keys}
                 body = {"deviceId": device_name(number), "authentication": authentication}
-                self._ask(connection, "PUT", f"/devices/{device_name(number)}?{_API}", body)
+                self.ask(connection, "PUT", f"/devices/{device_name(number)}?{_API}", body)
             connection.close()
 
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, select, tuple_, update
 from sqlalchemy import bindparam as bind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,6 +12,7 @@ from hubkeep.errors import HubError
 from hubkeep.model import Identity, Twin
 from hubkeep.ports import Held, IdentityEdit, Kept
 
+from .many_rows import execute_rows, insert_rows
 from .queues import delete_queues_of
 from .tables import DEVICE_COUNT, IDENTITY, TWIN
 from .twins import delete_leaves_of, insert_twins, stored_twins, write_twins
@@ -147,12 +148,12 @@ async def _write(connection: AsyncConnection, state: _State, codec: Codec) -> No
     made = [key for key in now if key not in before]
     if made:
         # a device before its modules
-        await connection.execute(insert(IDENTITY), [codec.row(now[key]) for key in sorted(made, key=_is_module)])
+        await insert_rows(connection, IDENTITY, [codec.row(now[key]) for key in sorted(made, key=_is_module)])
         fresh = (state.twins.get(key) or Twin(device_id=key[0], module_id=key[1]) for key in made)
         await insert_twins(connection, list(fresh))
     changed = [key for key, identity in now.items() if key in before and identity is not before[key]]
     if changed:
-        await connection.execute(_UPDATE, [_values(codec.row(now[key])) for key in changed])
+        await execute_rows(connection, _UPDATE, [_values(codec.row(now[key])) for key in changed])
     written = [key for key in state.twins if key in before]
     if written:
         await write_twins(connection, [(state.twins_before[key], state.twins[key]) for key in written])
@@ -173,12 +174,12 @@ async def _delete(connection: AsyncConnection, gone: Sequence[Key]) -> None:
     modules = [key for key in gone if key[1] and key[0] not in set(devices)]
     if devices:
         await delete_leaves_of(connection, TWIN.c.device_id.in_(devices))
-        await connection.execute(_DELETE_DEVICE, [{"of_device": each} for each in devices])
+        await execute_rows(connection, _DELETE_DEVICE, [{"of_device": each} for each in devices])
         await delete_queues_of(connection, [(device_id, None) for device_id in devices])
     if modules:
         of_modules: ColumnElement[bool] = tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(modules)
         await delete_leaves_of(connection, of_modules)
-        await connection.execute(_DELETE_MODULE, [{"of_device": key[0], "of_module": key[1]} for key in modules])
+        await execute_rows(connection, _DELETE_MODULE, [{"of_device": key[0], "of_module": key[1]} for key in modules])
         await delete_queues_of(connection, modules)
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, select, tuple_, update
 from sqlalchemy import bindparam as bind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError, StoreUnavailable
 from hubkeep.model import Twin, TwinSection, leaves
 
+from .many_rows import execute_rows, insert_rows
 from .tables import TWIN, TWIN_LEAF
 from .writer import Row, Writer, unavailable
 
@@ -147,16 +148,15 @@ async def write_twins(connection: AsyncConnection, changed: Sequence[tuple[Twin,
     """Write twins, each as it was and as it is to be, with the leaves that queries look them up by."""
     await _index(connection, changed)
     values = [{**_row(twin), "of_device": twin.device_id, "of_module": twin.module_id} for _, twin in changed]
-    await connection.execute(_WRITE, values)
+    await execute_rows(connection, _WRITE, values)
 
 
 async def insert_twins(connection: AsyncConnection, twins: Sequence[Twin]) -> None:
     """The twins of new identities."""
-    rows = [{"device_id": each.device_id, "module_id": each.module_id, **_row(each)} for each in twins]
-    await connection.execute(insert(TWIN), rows)
+    rows = [{**_row(each), "device_id": each.device_id, "module_id": each.module_id} for each in twins]
+    await insert_rows(connection, TWIN, rows)
     new = [row for twin in twins for row in _leaf_rows(twin, leaves(twin))]
-    if new:
-        await connection.execute(insert(TWIN_LEAF), new)
+    await insert_rows(connection, TWIN_LEAF, new)
 
 
 async def _index(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
@@ -167,10 +167,8 @@ async def _index(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin
         old, now = leaves(before), leaves(after)
         gone += _leaf_rows(after, old - now)
         new += _leaf_rows(after, now - old)
-    if gone:
-        await connection.execute(_UNINDEX, gone)
-    if new:
-        await connection.execute(insert(TWIN_LEAF), new)
+    await execute_rows(connection, _UNINDEX, gone)
+    await insert_rows(connection, TWIN_LEAF, new)
 
 
 async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: str) -> None:
@@ -184,8 +182,7 @@ async def delete_leaves_of(connection: AsyncConnection, where: ColumnElement[boo
     rows = (await connection.execute(select(TWIN).where(where))).mappings().all()
     twins = [twin_of_row(dict(row)) for row in rows]
     gone = [leaf for twin in twins for leaf in _leaf_rows(twin, leaves(twin))]
-    if gone:
-        await connection.execute(_UNINDEX, gone)
+    await execute_rows(connection, _UNINDEX, gone)
 
 
 def _leaf_rows(twin: Twin, found: set[tuple[str, str]]) -> list[Row]:
