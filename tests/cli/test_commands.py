@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.processes import HubProcess, command, first_line, hub_process, started
+from conversations.certificates import Certificate
 from hubkeep.wire import sas
 
 SEND = """
@@ -47,6 +48,25 @@ def send(hub: HubProcess, device: str, *texts: str) -> None:
     if not key:
         text = hub.ok("connection-string", "--device", device).strip()
     hub.ok("run", "--device", device, "--", sys.executable, "-c", SEND, text, *texts)
+
+
+def test_a_device_with_a_certificate(hub: HubProcess, tmp_path: Path) -> None:
+    old, new = Certificate.made("press-08"), Certificate.made("press-08")
+    made = hub.ok("device", "create", "press-08", "--thumbprint", str(old.file(tmp_path))).strip()
+    assert made == f"HostName={hub.address};DeviceId=press-08;x509=true"
+    hub.ok("device", "update", "press-08", "--secondary-thumbprint", new.sha1)
+    authentication = hub.run("device", "show", "press-08", "--json").json["authentication"]
+    assert authentication["type"] == "selfSigned"
+    assert authentication["x509Thumbprint"] == {
+        "primaryThumbprint": old.sha256.upper(),
+        "secondaryThumbprint": new.sha1.upper(),
+    }
+    nothing = hub.run("device", "create", "press-09", "--thumbprint", "press-09.pem")
+    assert (nothing.status, "neither a thumbprint nor a file" in nothing.err) == (2, True)
+    both = hub.run("device", "update", "press-08", "--new-keys", "--thumbprint", new.sha1)
+    assert both.status == 2
+    hub.ok("device", "update", "press-08", "--new-keys")
+    assert hub.run("device", "show", "press-08", "--json").json["authentication"]["type"] == "sas"
 
 
 def test_the_life_of_a_device(hub: HubProcess) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import ssl
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from conversations.mqtt_peer import tls_socket
@@ -32,14 +33,13 @@ def request(
     token: str | None = None,
     policy: str = "iothubowner",
     headers: dict[str, str] | None = None,
+    certificate: Path | None = None,
 ) -> Answer:
-    """token: empty for none; else one of ``policy``."""
-    connection = http.client.HTTPSConnection(
-        hub.host_name,
-        hub.hub.ports["https"],
-        context=ssl.create_default_context(cafile=str(hub.trust_bundle)),
-        timeout=10,
-    )
+    """token: empty for none; else one of ``policy``. certificate: of the client, with its key (PEM)."""
+    context = ssl.create_default_context(cafile=str(hub.trust_bundle))
+    if certificate is not None:
+        context.load_cert_chain(certificate)
+    connection = http.client.HTTPSConnection(hub.host_name, hub.hub.ports["https"], context=context, timeout=10)
     given = dict(headers or {})
     if token != "":
         given.setdefault("Authorization", token or hub.token(policy=policy))

@@ -5,6 +5,7 @@ import ssl
 import struct
 import time
 from base64 import b64decode
+from pathlib import Path
 from typing import Self
 
 from hubkeep.testing import HubInThread
@@ -75,8 +76,11 @@ PINGREQ, DISCONNECT = b"\xc0\x00", b"\xe0\x00"
 PINGRESP = (0xD0, b"")
 
 
-def tls_socket(hub: HubInThread, port: int = 8883, **options: object) -> ssl.SSLSocket:
+def tls_socket(hub: HubInThread, port: int = 8883, certificate: Path | None = None, **options: object) -> ssl.SSLSocket:
+    """certificate: of the client, with its key and what is between it and its root (PEM)."""
     context = ssl.create_default_context(cafile=str(hub.trust_bundle))
+    if certificate is not None:
+        context.load_cert_chain(certificate)
     for name, value in options.items():
         setattr(context, name, value)
     raw = socket.create_connection((hub.address, port), 10)

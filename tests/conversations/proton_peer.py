@@ -2,6 +2,7 @@
 
 import contextlib
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 from proton import Link, Message, SSLDomain, Timeout
@@ -22,14 +23,27 @@ def service_connection(hub: HubInThread, policy: str = "service") -> BlockingCon
     return _connection(hub, f"{policy}@sas.root.hub", hub.token(policy=policy))
 
 
-def _connection(hub: HubInThread, user: str, password: str) -> BlockingConnection:
+def certificate_connection(hub: HubInThread, certificate: Path) -> BlockingConnection:
+    """A device that shows a certificate (PEM, its key in the same file) and logs in by SASL EXTERNAL."""
+    domain = _trusting(hub)
+    domain.set_credentials(str(certificate), str(certificate), None)
+    return BlockingConnection(
+        f"amqps://{hub.host_name}:5671", timeout=10, ssl_domain=domain, allowed_mechs="EXTERNAL", sasl_enabled=True
+    )
+
+
+def _trusting(hub: HubInThread) -> SSLDomain:
     domain = SSLDomain(SSLDomain.MODE_CLIENT)
     domain.set_trusted_ca_db(str(hub.trust_bundle))
     domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME)
+    return domain
+
+
+def _connection(hub: HubInThread, user: str, password: str) -> BlockingConnection:
     return BlockingConnection(
         f"amqps://{hub.host_name}:5671",
         timeout=10,
-        ssl_domain=domain,
+        ssl_domain=_trusting(hub),
         user=user,
         password=password,
         allowed_mechs="PLAIN",

@@ -8,6 +8,7 @@ from .client import device_path
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
 from .output import print_fields, print_json, print_plain, print_table
+from .thumbprints import thumbprint_from
 from .twins import call, twin
 
 app = typer.Typer(
@@ -18,6 +19,13 @@ app.command()(twin)
 app.command()(call)
 
 _ANY: Final = "*"
+_ThumbprintOption = Annotated[
+    str | None,
+    typer.Option(help="Of its self-signed certificate: SHA-1 or SHA-256, or the certificate's file. It has no keys."),
+]
+_SecondaryThumbprintOption = Annotated[
+    str | None, typer.Option(help="Of the certificate that follows: both are taken until one is removed.")
+]
 
 
 @app.command()
@@ -25,6 +33,8 @@ def create(
     device_id: DeviceArgument,
     primary_key: Annotated[str | None, typer.Option(help="Base64; made by the hub if not given.")] = None,
     secondary_key: Annotated[str | None, typer.Option(help="Base64; made by the hub if not given.")] = None,
+    thumbprint: _ThumbprintOption = None,
+    secondary_thumbprint: _SecondaryThumbprintOption = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Register it, but let it not connect yet.")] = False,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
@@ -36,10 +46,16 @@ def create(
             "one key without the other", "give both --primary-key and --secondary-key, or none", MISUSED
         )
     keys = {"primaryKey": primary_key or "", "secondaryKey": secondary_key or ""}
+    authentication: dict[str, Any] = {"type": "sas", "symmetricKey": keys}
+    prints = _thumbprints(thumbprint, secondary_thumbprint)
+    if prints and primary_key is not None:
+        raise CommandFailure("keys and a certificate", "a device has one or the other", MISUSED)
+    if prints:
+        authentication = {"type": "selfSigned", "x509Thumbprint": prints}
     body = {
         "deviceId": device_id,
         "status": "disabled" if disabled else "enabled",
-        "authentication": {"type": "sas", "symmetricKey": keys},
+        "authentication": authentication,
     }
     with client_of(data, connection_string) as client:
         device = client.request("PUT", device_path(device_id), body=body)
@@ -107,11 +123,14 @@ def update(
     primary_key: Annotated[str | None, typer.Option(help="Base64.")] = None,
     secondary_key: Annotated[str | None, typer.Option(help="Base64.")] = None,
     new_keys: Annotated[bool, typer.Option("--new-keys", help="Let the hub make two new keys.")] = False,
+    thumbprint: _ThumbprintOption = None,
+    secondary_thumbprint: _SecondaryThumbprintOption = None,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a device. Other keys, and disabling, end its connection."""
+    """Change a device. Other keys or thumbprints, and disabling, end its connection."""
+    prints = _thumbprints(thumbprint, secondary_thumbprint)
     keys: dict[str, str] = {}
     if new_keys:
         keys = {"primaryKey": "", "secondaryKey": ""}
@@ -119,14 +138,16 @@ def update(
         keys["primaryKey"] = primary_key
     if secondary_key is not None and not new_keys:
         keys["secondaryKey"] = secondary_key
-    if not keys and status is None and reason is None:
+    if keys and prints:
+        raise CommandFailure("keys and a certificate", "a device has one or the other", MISUSED)
+    if not keys and not prints and status is None and reason is None:
         raise CommandFailure("nothing to change", "see hubkeep device update --help", MISUSED)
     with client_of(data, connection_string) as client:
-        device = _change(client, device_id, status=status, reason=reason, keys=keys)
+        device = _change(client, device_id, status=status, reason=reason, keys=keys, prints=prints)
         host = client.place.host
     if as_json:
         print_json(device)
-    elif keys:
+    elif keys or prints:
         print_plain(connection_string_of(device, host))
     else:
         print_plain(f"{device_id} is {device['status']}")
@@ -172,8 +193,10 @@ def unblock(
 
 
 def connection_string_of(device: dict[str, Any], host: str) -> str:
-    """Raises CommandFailure for a device without symmetric keys."""
+    """Raises CommandFailure for a device without any credential."""
     key = device["authentication"]["symmetricKey"]["primaryKey"]
+    if device["authentication"]["type"] in {"selfSigned", "certificateAuthority"}:
+        return f"HostName={host};DeviceId={device['deviceId']};x509=true"
     if not key:
         raise CommandFailure(f"{device['deviceId']} authenticates by {device['authentication']['type']}, not by keys")
     return f"HostName={host};DeviceId={device['deviceId']};SharedAccessKey={key}"
@@ -190,7 +213,20 @@ def _set_status(
         print_plain(f"{device_id} is {device['status']}")
 
 
-def _change(client: Any, device_id: str, *, status: str | None, reason: str | None, keys: dict[str, str]) -> Any:
+def _thumbprints(primary: str | None, secondary: str | None) -> dict[str, str]:
+    given = {"primaryThumbprint": primary, "secondaryThumbprint": secondary}
+    return {name: thumbprint_from(each) for name, each in given.items() if each is not None}
+
+
+def _change(
+    client: Any,
+    device_id: str,
+    *,
+    status: str | None,
+    reason: str | None,
+    keys: dict[str, str],
+    prints: dict[str, str] | None = None,
+) -> Any:
     """Read, change, write under the etag that was read."""
     path = device_path(device_id)
     device = client.get(path)
@@ -201,6 +237,9 @@ def _change(client: Any, device_id: str, *, status: str | None, reason: str | No
     if keys:
         device["authentication"]["type"] = "sas"
         device["authentication"]["symmetricKey"] |= keys
+    elif prints:
+        device["authentication"]["type"] = "selfSigned"
+        device["authentication"]["x509Thumbprint"] |= prints
     else:
         del device["authentication"]
     return client.request("PUT", path, body=device, if_match=device["etag"])

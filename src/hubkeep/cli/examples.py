@@ -20,7 +20,7 @@ EXAMPLES: Final = {
     "device create": "hubkeep device create press-07",
     "device show": "hubkeep device show press-07 --json",
     "device list": "hubkeep device list --top 20",
-    "device update": "hubkeep device update press-07 --new-keys",
+    "device update": "hubkeep device update press-07 --secondary-thumbprint press-07-new.pem",
     "device delete": "hubkeep device delete press-07",
     "device block": "hubkeep device block press-07 --reason 'stolen from hall 3'",
     "device unblock": "hubkeep device unblock press-07",

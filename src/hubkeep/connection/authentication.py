@@ -16,10 +16,12 @@ from hubkeep.model import Identity, LinkInfo, Permission, Policy, Principal
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
+from . import client_certificates
 from .admission import FailedLogins
 from .operations import BY_NAME, allows
 
 _DECOY: Final = os.urandom(32)
+_BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
 KeyName = Literal["primary", "secondary"]
 
 
@@ -53,13 +55,14 @@ class Authentication:
     async def device(
         self, device_id: str, module_id: str, token: str | None, link: LinkInfo, *, operation: str
     ) -> Principal:
-        """A device or module that names itself and shows a token: MQTT password, HTTPS header, CBS.
+        """A device or module that names itself and shows a token (MQTT password, HTTPS header, CBS), or shows none:
+        then the certificate of its handshake must prove it.
 
         Raises Unauthorized, DeviceDisabled (a good credential of a disabled identity); both are recorded.
         """
         name, began = f"{device_id}/{module_id}" if module_id else device_id, _now()
         try:
-            return await self._device(device_id, module_id, token)
+            return await self._device(device_id, module_id, token, link)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
 
@@ -86,7 +89,7 @@ class Authentication:
                 return self._by_policy(parsed, text_key=True)
             device_id, module_id = _identity_in(parsed)
             name = f"{device_id}/{module_id}" if module_id else device_id
-            return await self._device(device_id, module_id, token)
+            return await self._device(device_id, module_id, token, link)
         except HubError as error:
             raise await self._refused(error, began, link, name, "cbs", token) from None
 
@@ -103,7 +106,7 @@ class Authentication:
             if not name:
                 return self._by_key_text(user, password)
             device_id, _, module_id = name.partition("/")
-            return await self._device(device_id, module_id.removeprefix("modules/"), password)
+            return await self._device(device_id, module_id.removeprefix("modules/"), password, link)
         except HubError as error:
             raise await self._refused(error, began, link, name or user, "sasl", password) from None
 
@@ -112,6 +115,8 @@ class Authentication:
         identity = await self._identities.get(device_id, module_id)
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
+        if identity.authentication in _BY_CERTIFICATE:
+            raise _wants_certificate(identity)
         await self._check_enabled(identity)
         return Principal(
             permissions=Permission.DEVICE_CONNECT,
@@ -129,7 +134,7 @@ class Authentication:
         self, error: HubError, began: float, link: LinkInfo, name: str, operation: str, token: str | None
     ) -> HubError:
         """Record, and wait until the same time after ``began`` as every other refusal."""
-        presented = {}
+        presented = {} if token else dict(client_certificates.described(link.certificates))
         if token:
             try:
                 parsed = sas.parse(token)
@@ -144,18 +149,12 @@ class Authentication:
 
     # -- from a token to who signed it -------------------------------------------------------------------------------
 
-    async def _device(self, device_id: str, module_id: str, token: str | None) -> Principal:
+    async def _device(self, device_id: str, module_id: str, token: str | None, link: LinkInfo) -> Principal:
         identity = await self._identities.get(device_id, module_id)
-        if not token:
-            _waste(2)
-            if identity is not None and identity.authentication != "sas":
-                raise Unauthorized(
-                    reason=f"the identity authenticates by {identity.authentication}, and no certificate proved it",
-                    remedy="this hub takes shared access signatures; give the identity symmetric keys",
-                )
-            raise Unauthorized(reason="no token was presented", remedy="send a shared access signature as password")
-        parsed = _parsed(token)
         path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
+        if not token:  # none, or one of no bytes (L-I8)
+            return await self._by_certificate(identity, path, link.certificates)
+        parsed = _parsed(token)
         if parsed.skn:
             principal = self._by_policy(parsed, text_key=False)
             if not principal.permissions & Permission.DEVICE_CONNECT:
@@ -170,10 +169,7 @@ class Authentication:
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
         if identity.authentication != "sas":
-            raise Unauthorized(
-                reason=f"the identity authenticates by {identity.authentication}: its tokens are refused",
-                remedy="connect with its certificate, or give it symmetric keys",
-            )
+            raise _wants_certificate(identity)
         if key is None:
             raise Unauthorized(
                 reason=_why_unsigned(parsed, identity, path), remedy="compare the device's key with the registry's"
@@ -190,6 +186,32 @@ class Authentication:
             expires=parsed.expiry,
             auth_scope="module" if module_id else "device",
             key=key,
+        )
+
+    async def _by_certificate(
+        self, identity: Identity | None, path: tuple[str, ...], certificates: Sequence[bytes]
+    ) -> Principal:
+        _waste(2)
+        if identity is None:
+            raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {path[1]}")
+        if identity.authentication not in _BY_CERTIFICATE:
+            ignored = "; a certificate does not stand in for it" if certificates else ""
+            raise Unauthorized(
+                reason=f"no token was presented, and the identity authenticates by {identity.authentication}{ignored}",
+                remedy="send a shared access signature as password",
+            )
+        proof = client_certificates.prove(identity, certificates, self._clock.now())
+        await self._check_enabled(identity)
+        return Principal(
+            permissions=Permission.DEVICE_CONNECT,
+            device_id=identity.device_id,
+            module_id=identity.module_id,
+            generation_id=identity.generation_id,
+            scope=path,
+            expires=proof.expires,
+            auth_scope="module" if identity.module_id else "device",
+            auth_type="x509",
+            key=proof.slot,
         )
 
     @staticmethod
@@ -313,8 +335,21 @@ class Authentication:
             raise error
 
     def expired(self, principal: Principal) -> bool:
-        """Whether the token's expiry plus the grace has passed (device-protocols 2.6)."""
-        return bool(principal.expires) and self._clock.now() > principal.expires + self._limits.token_grace
+        """Whether the token's expiry plus the grace (device-protocols 2.6), or the certificate's end, has passed."""
+        return bool(principal.expires) and self._clock.now() > self.lapses(principal)
+
+    def lapses(self, principal: Principal) -> float:
+        """Unix seconds when its links must go: a token has a grace, a certificate has none (P-41). 0: never."""
+        grace = 0 if principal.auth_type == "x509" else self._limits.token_grace
+        return principal.expires + grace if principal.expires else 0.0
+
+
+def _wants_certificate(identity: Identity) -> Unauthorized:
+    """A token beside a good certificate excuses nothing either (L-I8)."""
+    return Unauthorized(
+        reason=f"the identity authenticates by {identity.authentication}: tokens for it are refused",
+        remedy="connect with its certificate and without a token, or give it symmetric keys",
+    )
 
 
 def _parsed(token: str | None) -> sas.SasToken:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from hubkeep.limits import CLIENT_CERTIFICATE_BYTES
 from hubkeep.settings import Tls
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _COMPAT_SUITES: Final = ":ECDHE+SHA256:ECDHE+SHA384"
 _VERIFY_PEER: Final = 0x01
 _SET_SESSION_CACHE_MODE: Final = 44
 _SESSION_CACHE_OFF: Final = 0
+_SET_MAX_CERT_LIST: Final = 51
 # callbacks must live as long as any context that may call them
 _ACCEPT_ALL: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(lambda _verdict, _store: 1)
 
@@ -69,6 +71,9 @@ def _context(settings: Tls, *, accept_any_client: bool) -> ssl.SSLContext:
     if accept_any_client:
         context.verify_mode = ssl.CERT_OPTIONAL
         _openssl().SSL_CTX_set_verify(_pointer(context), _VERIFY_PEER, _ACCEPT_ALL)
+        # beyond it OpenSSL ends the handshake; each certificate has three bytes of length in the message
+        most = CLIENT_CERTIFICATE_BYTES.value + 64
+        _openssl().SSL_CTX_ctrl(_pointer(context), _SET_MAX_CERT_LIST, most, None)
         # without tickets, TLS 1.2 would still resume by session id; `ssl` has no switch for that
         _openssl().SSL_CTX_ctrl(_pointer(context), _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
     return context

@@ -27,7 +27,9 @@ from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
 from .keys import check_key, new_key
 
 _ID: Final = re.compile(rf"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{{1,{IDENTITY_ID.value}}}")
-_THUMBPRINT: Final = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
+_THUMBPRINT: Final = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_THUMBPRINT_TEXT: Final = 256  # characters, separators counted
+_SEPARATORS: Final = str.maketrans("", "", ": ")
 SCOPE: Final = "ms-azure-iot-edge://"
 _SCOPE_LENGTH: Final = 256  # an id, a generation id and the scheme fit
 _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
@@ -233,9 +235,8 @@ def with_credentials(wanted: Identity) -> Identity:
         prints = (wanted.primary_thumbprint or None, wanted.secondary_thumbprint or None)
         if prints[0] is None:
             raise BadRequest("A self-signed device needs a primary thumbprint.")
-        if any(each is not None and not _THUMBPRINT.fullmatch(each) for each in prints):
-            raise BadRequest("A thumbprint has 40 or 64 hexadecimal digits.")
-        wanted = replace(wanted, primary_thumbprint=prints[0], secondary_thumbprint=prints[1])
+        primary_print, secondary_print = map(_normal_thumbprint, prints)
+        wanted = replace(wanted, primary_thumbprint=primary_print, secondary_thumbprint=secondary_print)
     if wanted.authentication != "sas":
         return replace(wanted, primary_key=None, secondary_key=None)
     primary, secondary = wanted.primary_key or new_key(), wanted.secondary_key or new_key()
@@ -244,6 +245,16 @@ def with_credentials(wanted: Identity) -> Identity:
     check_key(primary, "The primary key")
     check_key(secondary, "The secondary key")
     return replace(wanted, primary_key=primary, secondary_key=secondary)
+
+
+def _normal_thumbprint(given: str | None) -> str | None:
+    """Upper case, without the colons and spaces that tools print. Raises BadRequest."""
+    if given is None:
+        return None
+    digits = given.translate(_SEPARATORS).upper()
+    if len(given) > _THUMBPRINT_TEXT or not _THUMBPRINT.fullmatch(digits):
+        raise BadRequest("A thumbprint has 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.")
+    return digits
 
 
 def _check(wanted: Identity) -> None:

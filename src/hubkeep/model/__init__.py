@@ -7,7 +7,7 @@ from .job import JOB_ENDED, Job, JobCounts, JobPart, JobStatus, JobType, PartSta
 from .message import Message, SystemProperties
 from .method import MethodAnswer, MethodCall
 from .policy import Permission, Policy
-from .principal import LinkInfo, Principal
+from .principal import LinkInfo, Principal, Surface
 from .queued import (
     FEEDBACK,
     FILE_NOTIFICATIONS,
@@ -61,6 +61,7 @@ __all__ = [
     "QueuedMessage",
     "Refusal",
     "Status",
+    "Surface",
     "SystemProperties",
     "Twin",
     "TwinChange",

@@ -17,6 +17,10 @@ class LinkInfo(msgspec.Struct, frozen=True, gc=False):
     tls: str = ""  # negotiated version
     client: str = ""  # user agent, DeviceClientType or container id: diagnostic text of the peer, never trusted
     websocket: bool = False
+    certificates: tuple[bytes, ...] = ()  # DER, the leaf first, as the peer showed them: they prove its key alone
+
+    def __repr__(self) -> str:
+        return f"LinkInfo({self.surface!r}, {self.peer!r}, {self.tls!r}, {len(self.certificates)} certificates)"
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +29,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     device_id, module_id: the identity that the credential opens; empty for a policy that opens many.
     policy: name of the shared access policy that signed, empty for an identity's own key.
     scope: path segments below the hub that the token is limited to (``("devices", "a")``); empty: the whole hub.
-    expires: Unix seconds after which the link must go (the token's expiry, without grace).
+    expires: Unix seconds of the token's expiry, without grace, or of the certificate's end; 0 for neither.
+    key: which of two keys or thumbprints matched.
     auth_scope, auth_type: how events tell it (service-protocols 5.6): hub, device or module; sas, symkey or x509.
     """
 

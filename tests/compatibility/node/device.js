@@ -1,9 +1,10 @@
-// azure-iot-device over each of its transports. Arguments: what to do, transport, connection string.
+// azure-iot-device over each of its transports. Arguments: what to do, transport, connection string, and for a
+// connection string that says x509=true a file with certificates and key (PEM).
 "use strict";
 const { NoRetry } = require("azure-iot-common");
 const { Client, Message } = require("azure-iot-device");
 
-const [act, transport, connectionString] = process.argv.slice(2);
+const [act, transport, connectionString, certificateFile] = process.argv.slice(2);
 
 const transports = {
   mqtt: () => require("azure-iot-device-mqtt").Mqtt,
@@ -72,7 +73,20 @@ const acts = {
   },
 };
 
-acts[act](Client.fromConnectionString(connectionString, transports[transport]())).then((result) => {
+const client = Client.fromConnectionString(connectionString, transports[transport]());
+
+async function identified() {
+  if (certificateFile) {
+    const pem = require("fs").readFileSync(certificateFile, "utf8");
+    const set = client.setOptions({ cert: pem, key: pem });
+    if (transport !== "http") {
+      await set; // over HTTP this client takes them at once and never says so
+    }
+  }
+  return client;
+}
+
+identified().then(acts[act]).then((result) => {
   console.log(JSON.stringify(result));
   process.exit(0); // some transports keep timers
 });

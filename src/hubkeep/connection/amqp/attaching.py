@@ -109,6 +109,8 @@ async def _attach_device(connection: "AmqpLink", link: Link, role: Role, device:
         path = (*path, "modules", device.module_id)
     kind = DEVICE_LINKS.get((role, device.feature))
     principal = connection.rights.holder(kind.operation if kind else "events/send", path)
+    if principal is None and connection.info.certificates:
+        principal = await _by_certificate(connection, device)
     if principal is None:
         raise Unauthorized(
             reason=f"no token on this connection allows {'/'.join(path)}",
@@ -123,6 +125,15 @@ async def _attach_device(connection: "AmqpLink", link: Link, role: Role, device:
     endpoint = kind.endpoint(connection, link, principal)
     connection.attach(link, endpoint, kind.operation, path, connection.presence_of(principal))
     await endpoint.start()
+
+
+async def _by_certificate(connection: "AmqpLink", device: DeviceAddress) -> Principal:
+    """No token was put: the certificate of the handshake must prove the identity (device-protocols 6)."""
+    principal = await connection.listener.authentication.device(
+        device.device_id, device.module_id, None, connection.info, operation="attach"
+    )
+    connection.authorised(principal)
+    return principal
 
 
 async def _attach_service(connection: "AmqpLink", link: Link, kind: LinkKind, path: tuple[str, ...]) -> None:

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from hubkeep.errors import BadRequest, HubError, LinkStolen, ServerBusy, Unauthorized, on_wire
 from hubkeep.model import LinkInfo, Principal
 from hubkeep.wire.amqp import (
@@ -27,6 +29,7 @@ from hubkeep.wire.amqp import (
 )
 
 from ..admission import Ticket
+from ..peers import is_out_of_measure, link_info
 from .attaching import attach
 from .endpoint import Attached, LinkEndpoint, Presence
 from .requests import Cbs, Management
@@ -90,16 +93,11 @@ class AmqpLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        peer = transport.get_extra_info("peername") or ("", 0)
-        tls = transport.get_extra_info("ssl_object")
-        self.info = LinkInfo(
-            "amqp",
-            f"{peer[0]}:{peer[1]}",
-            (tls.version() or "") if tls is not None else "",
-            websocket=bool(transport.get_extra_info("websocket")),
-        )
-        self._ticket = self.listener.admission.admit(peer[0])
-        if self._ticket is None:
+        self.info = link_info("amqp", transport)
+        if self.info.certificates:
+            self._engine.mechanisms = (*MECHANISMS, "EXTERNAL")
+        self._ticket = self.listener.admission.admit(self.info.peer.rpartition(":")[0])
+        if self._ticket is None or is_out_of_measure(self.info.certificates):
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(self.listener.limits.outgoing_bytes)
@@ -255,7 +253,9 @@ class AmqpLink(asyncio.Protocol):
 
     def _detach_unauthorised(self) -> None:
         """Detach what an expired token held open (L-A17)."""
-        error = Unauthorized("The authorisation has expired.", reason="the token expired and was not renewed")
+        error = Unauthorized(
+            "The authorisation has expired.", reason="the token expired and was not renewed, or the certificate ended"
+        )
         for link, attached in tuple(self._attached.items()):
             if attached.operation and self.rights.holder(attached.operation, attached.path) is None:
                 self.end_link(link, error)
@@ -290,7 +290,7 @@ class AmqpLink(asyncio.Protocol):
         elif isinstance(event, SaslInit):
             self._wait_for(self._sasl(event))
         elif isinstance(event, Opened):
-            self.info = LinkInfo("amqp", self.info.peer, self.info.tls, event.container_id[:256], self.info.websocket)
+            self.info = msgspec.structs.replace(self.info, client=event.container_id[:256])
         elif isinstance(event, Closed):
             self.flush()
             self._close()
@@ -314,7 +314,10 @@ class AmqpLink(asyncio.Protocol):
             self._pump()
 
     async def _sasl(self, event: SaslInit) -> None:
-        ok = event.mechanism in {"ANONYMOUS", "MSSBCBS"}
+        # with EXTERNAL, whom the certificate proves is settled when the first link is attached
+        ok = event.mechanism in {"ANONYMOUS", "MSSBCBS"} or (
+            event.mechanism == "EXTERNAL" and bool(self.info.certificates)
+        )
         if event.mechanism == "PLAIN":
             parts = event.response.split(b"\0")
             if len(parts) == 3:

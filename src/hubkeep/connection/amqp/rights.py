@@ -1,6 +1,6 @@
 """What the credentials put on one connection allow: the union of those that live (service-protocols 4.2)."""
 
-from hubkeep.errors import TooManyTokens
+from hubkeep.errors import TooManyTokens, Unauthorized
 from hubkeep.model import Principal
 from hubkeep.wire import sas
 
@@ -27,10 +27,18 @@ class Rights:
         return next((principal.name for each in (self._identities, self._policies) for principal in each.values()), "")
 
     def add(self, principal: Principal) -> None:
-        """A proven credential; a newer one of the same scope replaces it. Raises TooManyTokens."""
+        """A proven credential; a newer one of the same scope replaces it. Raises TooManyTokens, and Unauthorized
+        for a second identity that one certificate would prove (device-protocols 6)."""
         key = (principal.name, principal.scope)
         if principal.scope not in self._identities and key not in self._policies and self._is_full():
             raise TooManyTokens(reason=f"{self._most} authorisations live on this connection")
+        if principal.auth_type == "x509" and any(
+            each.auth_type == "x509" and each.scope != principal.scope for each in self._identities.values()
+        ):
+            raise Unauthorized(
+                reason=f"the certificate has proved {self.name} on this connection already",
+                remedy="open a connection for each identity",
+            )
         if principal.device_id:
             self._identities[principal.scope] = principal
         else:

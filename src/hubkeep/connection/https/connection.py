@@ -14,6 +14,7 @@ from hubkeep.limits import HTTP_HEAD, HTTP_HEADERS, HTTP_KEEP_ALIVE, HTTP_LINGER
 from hubkeep.model import LinkInfo
 
 from ..admission import Ticket
+from ..peers import is_out_of_measure, link_info
 from .answers import refusal_answer, refusal_bytes, standard_headers
 
 if TYPE_CHECKING:
@@ -60,14 +61,12 @@ class HttpsConnection(web.RequestHandler):
         self.when_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername") or ("", 0)
-        tls = transport.get_extra_info("ssl_object")
-        self.link = LinkInfo("https", f"{peer[0]}:{peer[1]}", (tls.version() or "") if tls is not None else "")
-        self.ticket = self._listener.admission.admit(peer[0])
+        self.link = link_info("https", transport)
+        self.ticket = self._listener.admission.admit(self.link.peer.rpartition(":")[0])
         self._socket = cast(asyncio.WriteTransport, transport)  # the fast transports have no common class with it
         super().connection_made(transport)
         self._listener.connection_made(self)
-        if self.ticket is None:
+        if self.ticket is None or is_out_of_measure(self.link.certificates):
             self.abort()
             return
         self._watch()

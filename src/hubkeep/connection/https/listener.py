@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
@@ -252,7 +253,7 @@ def _routes(endpoints: dict[str, Endpoint]) -> list[tuple[str, str, Endpoint]]:
 
 
 def _with_client(link: LinkInfo, user_agent: str) -> LinkInfo:
-    return LinkInfo(link.surface, link.peer, link.tls, user_agent[:256]) if user_agent else link
+    return msgspec.structs.replace(link, client=user_agent[:256]) if user_agent else link
 
 
 def _is_version(text: str) -> bool:

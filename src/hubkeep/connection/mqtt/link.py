@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from hubkeep.errors import (
     BadRequest,
     HubError,
@@ -38,6 +40,7 @@ from hubkeep.wire.mqtt import (
 from hubkeep.wire.mqtt.packets import SUBACK_FAILURE
 
 from ..admission import Ticket
+from ..peers import is_out_of_measure, link_info
 from .acknowledgements import Acknowledgements, Held
 from .dialect import Dialect, dialect_of
 from .features import Device, Features
@@ -104,16 +107,9 @@ class MqttLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        peer = transport.get_extra_info("peername") or ("", 0)
-        tls = transport.get_extra_info("ssl_object")
-        self._info = LinkInfo(
-            "mqtt",
-            f"{peer[0]}:{peer[1]}",
-            (tls.version() or "") if tls is not None else "",
-            websocket=bool(transport.get_extra_info("websocket")),
-        )
-        self._ticket = self._listener.admission.admit(peer[0])
-        if self._ticket is None:
+        self._info = link_info("mqtt", transport)
+        self._ticket = self._listener.admission.admit(self._info.peer.rpartition(":")[0])
+        if self._ticket is None or is_out_of_measure(self._info.certificates):
             self._transport.abort()
             return
         self._listener.links.add(self)
@@ -347,7 +343,9 @@ class MqttLink(asyncio.Protocol):
             else:
                 self.close(RequestTimeout(reason=reason))
         elif self.expires and wall > self.expires:
-            self._end_for(Unauthorized(reason="the token expired while connected", remedy="renew it: connect again"))
+            self._end_for(
+                Unauthorized(reason="the token or certificate ended while connected", remedy="renew it: connect again")
+            )
         elif self._unsent_since is not None and monotonic - self._unsent_since > self._listener.limits.outgoing_stall:
             self._refused(ServerBusy(reason="the client does not read what it is sent"), "mqtt")
             self._transport.abort()
@@ -411,7 +409,7 @@ class MqttLink(asyncio.Protocol):
         if connect.username is None:
             raise Unauthorized(reason="no user name", remedy="user name: {host}/{client id}/?api-version=2021-04-12")
         name = parse_user_name(connect.username, connect.client_id)
-        self._info = LinkInfo("mqtt", self._info.peer, self._info.tls, name.client_type, self._info.websocket)
+        self._info = msgspec.structs.replace(self._info, client=name.client_type)
         token = connect.password.decode(errors="replace") if connect.password else None
         principal = await self._authorized(name, token)
         if connect.properties.text("authentication_method") is not None:
@@ -434,7 +432,7 @@ class MqttLink(asyncio.Protocol):
         if self._ticket is not None:
             self._ticket.authenticated()
         self.principal, self._session = principal, session
-        self.expires = principal.expires + listener.limits.token_grace if principal.expires else 0.0
+        self.expires = listener.authentication.lapses(principal)
         self._telemetry = Telemetry(listener, principal, name)
         listener.sessions.open(principal, self, "mqtt")
         listener.wills.cancel(connect.client_id)

@@ -105,7 +105,6 @@ class HubConnection(Inbox):
         "_heartbeat",
         "_last_received",
         "_last_sent",
-        "_mechanisms",
         "_now",
         "_out",
         "_sessions",
@@ -115,6 +114,7 @@ class HubConnection(Inbox):
         "hostname",
         "link_bytes",
         "links",
+        "mechanisms",
         "partial_bytes",
         "peer_max_frame",
         "state",
@@ -130,7 +130,7 @@ class HubConnection(Inbox):
         self.hostname = ""
         self.peer_max_frame = _SMALLEST_FRAME
         self.state = State.HEADER
-        self._mechanisms = tuple(mechanisms)
+        self.mechanisms = tuple(mechanisms)  # may be set anew before the peer's header is there
         self._now = self._last_received = self._last_sent = self._empty_since = now
         self._empty_frames = 0
         self._heartbeat: float | None = None
@@ -274,7 +274,7 @@ class HubConnection(Inbox):
             self._out.append(AMQP_HEADER)
             self.state = State.OPENING
         elif header == SASL_HEADER and self.state is State.HEADER:
-            offer = encode(Described(ULong(0x40), [Array(Symbol(name) for name in self._mechanisms)]))
+            offer = encode(Described(ULong(0x40), [Array(Symbol(name) for name in self.mechanisms)]))
             self._out += (SASL_HEADER, frame(0, offer, 1))
             self.state = State.SASL
         else:

@@ -1,0 +1,139 @@
+"""Whether the certificate of a handshake proves an identity. Start at ``prove``.
+
+The handshake has proved possession of the leaf's key and nothing else; the pipeline of provisioning-and-pki 3.3 runs
+here at every login, from cheap to dear, and the first failure ends it. Reasons begin with the word of the failed check.
+"""
+
+import datetime as dt
+import hmac
+from collections.abc import Mapping, Sequence
+from hashlib import sha1, sha256
+from typing import Final, Literal, NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from hubkeep.errors import Unauthorized
+from hubkeep.limits import CERTIFICATE_SKEW
+from hubkeep.model import Identity
+
+_CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512, hashes.SHA3_256, hashes.SHA3_384, hashes.SHA3_512)
+_RSA_BITS: Final = range(2048, 8193)
+_RSA_EXPONENT: Final = 65537
+# strictness is the point: whatever the parser cannot make sense of is refused
+_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+
+
+class Proof(NamedTuple):
+    """slot: which thumbprint matched. expires: Unix seconds of the leaf's end, when its links must go."""
+
+    slot: Literal["primary", "secondary", ""]
+    expires: float
+
+
+def prove(identity: Identity, certificates: Sequence[bytes], now: float) -> Proof:
+    """Whether ``certificates`` (DER, the leaf first) prove an X.509 identity at ``now`` (Unix seconds).
+
+    Raises Unauthorized, its reason and remedy for the operator.
+    """
+    if not certificates:
+        raise Unauthorized(
+            reason=f"the identity authenticates by {identity.authentication}, and no client certificate was presented",
+            remedy="give the client its certificate and key; nothing on the way may end TLS in the hub's place",
+        )
+    leaf = _read(certificates[0])
+    _check_strength(leaf)
+    _check_validity(leaf, now)
+    if identity.authentication != "selfSigned":
+        raise Unauthorized(
+            reason="chain: the identity wants a certificate of a registered CA, and none is registered",
+            remedy=f"store its thumbprint: hubkeep device update {identity.device_id} --thumbprint FILE",
+        )
+    return Proof(_matching_slot(identity, certificates[0]), leaf.not_valid_after_utc.timestamp())
+
+
+def described(certificates: Sequence[bytes]) -> Mapping[str, str]:
+    """What was presented, for the record of a refusal: public data of the leaf alone."""
+    if not certificates:
+        return {}
+    told = {
+        "certificate_sha1": sha1(certificates[0], usedforsecurity=False).hexdigest().upper(),
+        "certificate_sha256": sha256(certificates[0]).hexdigest().upper(),
+    }
+    try:
+        leaf = x509.load_der_x509_certificate(certificates[0])
+        told["certificate_subject"] = leaf.subject.rfc4514_string()[:200]
+        told["certificate_valid"] = f"{leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d}"
+    except _UNREADABLE:
+        told["certificate_subject"] = "cannot be read"
+    return told
+
+
+def _read(der: bytes) -> x509.Certificate:
+    try:
+        leaf = x509.load_der_x509_certificate(der)
+        # both are parsed only when they are asked for
+        leaf.public_key()
+        _ = leaf.signature_hash_algorithm, leaf.extensions
+    except _UNREADABLE as error:
+        raise Unauthorized(
+            reason=f"malformed: the certificate cannot be read: {type(error).__name__}: {error}",
+            remedy="issue it anew; openssl x509 -in FILE -text -noout shows what is in it",
+        ) from None
+    return leaf
+
+
+def _check_strength(leaf: x509.Certificate) -> None:
+    """P-V2, P-V3: nobody else looks at a leaf's own key."""
+    key = leaf.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        is_strong = key.key_size in _RSA_BITS and key.public_numbers().e == _RSA_EXPONENT
+        found = f"RSA of {key.key_size} bits, exponent {key.public_numbers().e}"
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        is_strong, found = isinstance(key.curve, _CURVES), f"curve {key.curve.name}"
+    else:
+        is_strong, found = isinstance(key, ed25519.Ed25519PublicKey), type(key).__name__
+    if not is_strong:
+        raise Unauthorized(
+            reason=f"weak-key: {found}",
+            remedy="use P-256, P-384, P-521, Ed25519, or RSA of 2048 to 8192 bits with exponent 65537",
+        )
+    digest = leaf.signature_hash_algorithm
+    if digest is not None and not isinstance(digest, _HASHES):  # Ed25519 names none
+        raise Unauthorized(reason=f"weak-signature: {digest.name}", remedy="issue it anew, signed with SHA-256")
+
+
+def _check_validity(leaf: x509.Certificate, now: float) -> None:
+    """P-V4."""
+    begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    if now > ends.timestamp():
+        raise Unauthorized(
+            reason=f"expired: the certificate ended on {ends:%Y-%m-%d %H:%M} UTC", remedy="renew the certificate"
+        )
+    if now < begins.timestamp() - CERTIFICATE_SKEW.value:
+        here = dt.datetime.fromtimestamp(now, dt.UTC)
+        raise Unauthorized(
+            reason=f"not-yet-valid: it begins on {begins:%Y-%m-%d %H:%M} UTC, and here it is {here:%Y-%m-%d %H:%M}",
+            remedy="check the clocks of the hub and of who issued it",
+        )
+
+
+def _matching_slot(identity: Identity, der: bytes) -> Literal["primary", "secondary"]:
+    """P-V7a: nothing of the certificate's content counts, it is this very one or it is not."""
+    prints = {40: sha1(der, usedforsecurity=False).hexdigest(), 64: sha256(der).hexdigest()}
+    matches = [
+        hmac.compare_digest(prints.get(len(stored), ""), stored.lower())
+        for stored in (identity.primary_thumbprint or "-", identity.secondary_thumbprint or "-")
+    ]
+    if matches[0]:
+        return "primary"
+    if matches[1]:
+        return "secondary"
+    registered = ", ".join(filter(None, (identity.primary_thumbprint, identity.secondary_thumbprint)))
+    raise Unauthorized(
+        reason=f"thumbprint: the certificate presented is none of the registered ones ({registered})",
+        remedy=f"if it is the device's new one: hubkeep device update {identity.device_id} --thumbprint FILE",
+    )
