@@ -34,6 +34,8 @@ SCOPE: Final = "ms-azure-iot-edge://"
 _SCOPE_LENGTH: Final = 256  # an id, a generation id and the scheme fit
 _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
 _READ_AGAIN: Final = 4
+_STATUSES: Final[tuple[str, ...]] = get_args(Status)
+_AUTHENTICATION_TYPES: Final[tuple[str, ...]] = get_args(AuthenticationType)
 
 
 class Identities:
@@ -199,16 +201,16 @@ def authentication_type(given: str | None, primary_thumbprint: str | None) -> Au
     """The type that a request means; absent, a thumbprint means ``selfSigned``, else ``sas``. Raises BadRequest."""
     if not given:
         return "selfSigned" if primary_thumbprint else "sas"
-    for known in get_args(AuthenticationType):
+    for known in _AUTHENTICATION_TYPES:
         if given.lower() == known.lower():
             return cast("AuthenticationType", known)
-    raise BadRequest(f"The authentication types are: {', '.join(get_args(AuthenticationType))}.")
+    raise BadRequest(f"The authentication types are: {', '.join(_AUTHENTICATION_TYPES)}.")
 
 
 def status_from_text(given: str | None) -> Status:
     """``enabled`` or ``disabled`` in any case; absent means enabled. Raises BadRequest."""
     status = (given or "enabled").lower()
-    if status not in get_args(Status):
+    if status not in _STATUSES:
         raise BadRequest("The status is enabled or disabled.")
     return cast("Status", status)
 
@@ -260,7 +262,7 @@ def _normal_thumbprint(given: str | None) -> str | None:
 def _check(wanted: Identity) -> None:
     if wanted.module_id and (wanted.status, wanted.iot_edge) != ("enabled", False):
         raise BadRequest("A module has no status and no capabilities of its own.")
-    if wanted.status not in get_args(Status) or wanted.authentication not in get_args(AuthenticationType):
+    if wanted.status not in _STATUSES or wanted.authentication not in _AUTHENTICATION_TYPES:
         raise BadRequest("The status or the authentication type is not valid.")
     for text in (wanted.status_reason, wanted.managed_by):
         if text is not None and (len(text) > STATUS_REASON.value or not _is_text(text)):

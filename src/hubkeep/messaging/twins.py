@@ -126,9 +126,9 @@ class Twins:
         parts = {name: checked(name, value, self._limits) for name, value in given.items() if value is not None}
 
         def fresh() -> Twin:
-            twin = Twin(device_id=device_id, module_id=module_id)
+            twin, stamp = Twin(device_id=device_id, module_id=module_id), self._stamp()
             sections = {
-                name: replaced(getattr(twin, name), parts[name], self._stamp(), versions=name == "desired")
+                name: replaced(getattr(twin, name), parts[name], stamp, versions=name == "desired")
                 for name in ("desired", "reported")
                 if parts.get(name)
             }

@@ -29,6 +29,10 @@ _UPDATE: Final = (
     .where(IDENTITY.c.device_id == bind("of_device"), IDENTITY.c.module_id == bind("of_module"))
     .values({name: bind(name) for name in _WRITTEN})
 )
+_OF_DEVICES: Final = select(IDENTITY).where(IDENTITY.c.device_id.in_(bind("devices", expanding=True)))
+_TOTAL: Final = select(DEVICE_COUNT.c.total)
+_COUNTED: Final = ("total", "disabled", "connected")
+_COUNT: Final = update(DEVICE_COUNT).values({name: DEVICE_COUNT.c[name] + bind(f"more_{name}") for name in _COUNTED})
 _DELETE_DEVICE: Final = delete(IDENTITY).where(IDENTITY.c.device_id == bind("of_device"))
 _DELETE_MODULE: Final = _DELETE_DEVICE.where(IDENTITY.c.module_id == bind("of_module"))
 
@@ -63,12 +67,14 @@ class _State:
     """What was stored, and what is to be."""
 
     def __init__(
-        self, identities: Mapping[Key, Identity], twins: Mapping[Key, Twin], devices: int, modules: Mapping[str, int]
+        self, identities: Mapping[Key, Identity], others: set[Key], twins: Mapping[Key, Twin], devices: int
     ) -> None:
-        self.before, self.now = identities, dict(identities)
+        """others: modules of these devices that no edit names. devices: of the hub."""
+        self.before, self.now, self._others = identities, dict(identities), others
         self.twins_before = twins
         self.twins: dict[Key, Twin] = {}  # those that are written
-        self._devices, self._modules = devices, Counter(modules)
+        self._devices = devices
+        self._modules = Counter(device_id for device_id, module_id in (*identities, *others) if module_id)
 
     def held(self, edit: IdentityEdit) -> Held:
         device_id, module_id = key = edit.device_id, edit.module_id
@@ -92,7 +98,8 @@ class _State:
         if kept.twin is not None:
             self.twins[key] = kept.twin
         for module in kept.modules:
-            if (of := (module.device_id, module.module_id)) not in self.now:
+            of = module.device_id, module.module_id
+            if of not in self.now and of not in self._others:
                 self._put(of, module)
 
     def _put(self, key: Key, identity: Identity) -> None:
@@ -108,6 +115,7 @@ class _State:
             self._add(each, -1)
         if not key[1]:
             self._modules[key[0]] = 0
+            self._others = {each for each in self._others if each[0] != key[0]}
 
     def _add(self, key: Key, number: int) -> None:
         if key[1]:
@@ -118,26 +126,19 @@ class _State:
 
 async def _read(connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec) -> _State:
     keys = {(each.device_id, each.module_id) for each in edits}
-    of_modules = sorted({device_id for device_id, module_id in keys if module_id})
-    keys |= {(device_id, "") for device_id in of_modules}
-    query = select(IDENTITY).where(tuple_(IDENTITY.c.device_id, IDENTITY.c.module_id).in_(keys))
-    rows = (await connection.execute(query)).mappings().all()
-    identities = {(row["device_id"], row["module_id"]): codec.identity(dict(row)) for row in rows}
+    devices = {device_id for device_id, _ in keys}
+    identities: dict[Key, Identity] = {}
+    others: set[Key] = set()
+    for row in (await connection.execute(_OF_DEVICES, {"devices": list(devices)})).mappings():
+        key = row["device_id"], row["module_id"]
+        if key in keys or not key[1]:
+            identities[key] = codec.identity(dict(row))
+        else:
+            others.add(key)
     wanted = {(each.device_id, each.module_id) for each in edits if each.wants_twin} & identities.keys()
     twins = await stored_twins(connection, wanted) if wanted else {}
-    # an edge device's own modules may be there already
-    among = [*of_modules, *(device_id for device_id, module_id in identities if not module_id)]
-    modules: Counter[str] = Counter()
-    if among:
-        is_module = (IDENTITY.c.device_id.in_(among)) & (IDENTITY.c.module_id != "")
-        found = (await connection.execute(select(IDENTITY).where(is_module))).mappings().all()
-        for row in found:
-            modules[row["device_id"]] += 1
-            key = row["device_id"], row["module_id"]
-            if key not in identities:
-                identities[key] = codec.identity(dict(row))
-    devices = (await connection.execute(select(DEVICE_COUNT.c.total))).scalar_one()
-    return _State(identities, twins, devices, modules)
+    total = (await connection.execute(_TOTAL)).scalar_one()
+    return _State(identities, others, twins, total)
 
 
 async def _write(connection: AsyncConnection, state: _State, codec: Codec) -> None:
@@ -186,9 +187,7 @@ async def _delete(connection: AsyncConnection, gone: Sequence[Key]) -> None:
 async def _count(connection: AsyncConnection, before: Iterable[Identity], now: Iterable[Identity]) -> None:
     old, new = _counts(before), _counts(now)
     if old != new:
-        counts = DEVICE_COUNT.c
-        values = {name: counts[name] + new[name] - old[name] for name in ("total", "disabled", "connected")}
-        await connection.execute(update(DEVICE_COUNT).values(values))
+        await connection.execute(_COUNT, {f"more_{name}": new[name] - old[name] for name in _COUNTED})
 
 
 def _counts(identities: Iterable[Identity]) -> Counter[str]:
