@@ -183,6 +183,14 @@ class JobAlreadyExists(HubError):
     text = "A job with this id exists already."
 
 
+class ConfigurationNotFound(HubError):
+    text = "There is no such configuration."
+
+
+class ConfigurationAlreadyExists(HubError):
+    text = "A configuration with this id exists already."
+
+
 class TooManyJobs(HubError):
     """As many jobs wait or run as may (L-O1)."""
 
@@ -359,6 +367,8 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     JobNotFound: OnWire(404, 404002, "JobNotFound", "amqp:not-found", 3),
     # clients know the name; no source tells its number
     JobAlreadyExists: OnWire(409, 409010, "DeviceJobAlreadyExists", "amqp:resource-locked", 3),
+    ConfigurationNotFound: OnWire(404, 404012, "ConfigurationNotFound", "amqp:not-found", 3),  # as above
+    ConfigurationAlreadyExists: OnWire(409, 409012, "ConfigurationAlreadyExists", "amqp:resource-locked", 3),
     TooManyJobs: OnWire(429, 429004, "ThrottlingMaxActiveJobCountExceeded", "amqp:resource-limit-exceeded", 3),
     DeviceNotOnline: OnWire(404, 404103, "DeviceNotOnline", "amqp:not-found", 3),
     DeviceConnectionClosed: OnWire(404, 404104, "DeviceConnectionClosedRemotely", "amqp:not-found", 3),

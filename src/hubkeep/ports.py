@@ -5,8 +5,10 @@ from typing import NamedTuple, Protocol
 
 from hubkeep.errors import HubError
 from hubkeep.model import (
+    Configuration,
     ConsumerGroup,
     Feedback,
+    Hold,
     Identity,
     Job,
     JobCounts,
@@ -235,6 +237,34 @@ class JobStore(Protocol):
 
     async def forget(self, ended_before: float) -> None:
         """Jobs that ended before then, with their parts."""
+
+
+class ConfigurationStore(Protocol):
+    """Configurations, and the twins (device, module) that they are for. Durable when the call returns."""
+
+    async def add(self, configuration: Configuration, most: int) -> None:
+        """It gets its number. Raises ConfigurationAlreadyExists; QuotaExceeded: there would be more than ``most``."""
+
+    async def replace(self, configuration: Configuration, revision: int) -> bool:
+        """Where the stored revision is ``revision``. False: it is another one, or the configuration is deleted."""
+
+    async def all(self) -> Sequence[Configuration]:
+        """By id, deleted ones included."""
+
+    async def forget_deleted(self) -> None:
+        """Those that no twin is held by any more."""
+
+    async def holds(self, twins: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Sequence[Hold]]:
+        """A twin without any is left out."""
+
+    async def change_holds(self, held: Sequence[Hold], released: Sequence[Hold]) -> None:
+        """In one transaction."""
+
+    async def counts(self) -> Mapping[int, tuple[int, int]]:
+        """By number: twins targeted, and of them those applied. Without any it is left out."""
+
+    async def statuses(self, twins: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Mapping[str, str]]:
+        """Configuration ids to status, for each of these twins that has any."""
 
 
 class PolicyStore(Protocol):

@@ -45,6 +45,8 @@ from hubkeep.device.keys import key_to_text
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, StoreUnavailable
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
+from hubkeep.messaging.configuration_runner import ConfigurationRunner
+from hubkeep.messaging.configurations import Configurations
 from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.feedback import FeedbackBatches
@@ -217,9 +219,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         deliveries = Deliveries(to_device, bus)
         twins = Twins(registry.twins, bus, clock, limits)
         methods = Methods(registry.identities, bus, clock, limits)
-        queries = FleetQueries(registry.fleet, registry.jobs, to_device.counts, clock)
+        queries = FleetQueries(registry.fleet, registry.jobs, registry.configurations, to_device.counts, clock)
         jobs = Jobs(registry.jobs, queries, methods, clock, limits)
         runner = JobRunner(registry.jobs, jobs, queries, methods, twins, clock, limits)
+        configurations = Configurations(registry.configurations, queries, clock, limits)
+        configurer = ConfigurationRunner(registry.configurations, configurations, queries, twins, bus, clock, limits)
         sessions = Sessions(bus, clock, limits)
         names = _host_names(settings)
         authentication = Authentication(
@@ -284,6 +288,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             queries=queries,
             methods=methods,
             jobs=jobs,
+            configurations=configurations,
             sessions=sessions,
             admission=admission,
             refusals=refusals,
@@ -339,6 +344,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         if file_upload is not None:
             tasks.append(background.create_task(every(60.0, file_upload.files.sweep, "uploads")))
         tasks.append(background.create_task(_scrub(event_log)))
+        tasks.append(background.create_task(configurer.run()))
         tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)
 

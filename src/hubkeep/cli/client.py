@@ -26,6 +26,8 @@ _CURES: Final = {
     "ModuleNotFound": "hubkeep module list ID shows those that exist",
     "DeviceNotOnline": "it must be connected and listen for methods; --connect-timeout waits for it",
     "GatewayTimeout": "--timeout gives it longer",
+    "ConfigurationNotFound": "hubkeep configuration list shows those that exist",
+    "ConfigurationAlreadyExists": "hubkeep configuration update ID, or another id: what one sets cannot be changed",
     "JobNotFound": "hubkeep job list shows those that exist",
     "DeviceJobAlreadyExists": "give it another id; hubkeep job show JOB tells of that one",
     "DeviceAlreadyExists": "hubkeep device show ID, or hubkeep device update ID",

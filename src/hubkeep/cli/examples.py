@@ -43,6 +43,11 @@ EXAMPLES: Final = {
     "job list": "hubkeep job list --status running",
     "job show": "hubkeep job show tune --devices",
     "job cancel": "hubkeep job cancel night",
+    "configuration create": "hubkeep configuration create tune --where 'tags.hall = 3' --set desired.interval=5",
+    "configuration list": "hubkeep configuration list",
+    "configuration show": "hubkeep configuration show tune --json",
+    "configuration update": "hubkeep configuration update tune --priority 20",
+    "configuration delete": "hubkeep configuration delete tune",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }

@@ -8,7 +8,7 @@ import typer
 
 from hubkeep import __version__
 
-from . import device_messages, devices, events, fleet_files, jobs, modules, tokens
+from . import configurations, device_messages, devices, events, fleet_files, jobs, modules, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -108,6 +108,7 @@ app.add_typer(devices.app, name="device")
 app.add_typer(events.app, name="events")
 app.add_typer(modules.app, name="module")
 app.add_typer(jobs.app, name="job")
+app.add_typer(configurations.app, name="configuration")
 app.add_typer(tokens.app, name="token")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)

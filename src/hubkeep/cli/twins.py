@@ -131,14 +131,15 @@ def patch_of(changes: list[str]) -> dict[str, Any]:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 raise CommandFailure(f"{change!r} is below a value that is set as well", status=MISUSED)
-        place[names[-1]] = _value(text)
+        place[names[-1]] = value_of(text)
     patch: dict[str, Any] = {"tags": sections["tags"]} if "tags" in sections else {}
     if "desired" in sections:
         patch["properties"] = {"desired": sections["desired"]}
     return patch
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """JSON, or the text itself where it is none."""
     try:
         return json.loads(text)
     except ValueError:

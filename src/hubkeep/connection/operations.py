@@ -60,6 +60,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("jobs/get", "https", "GET /jobs/v2/{job}", (*_WRITE, *_SERVICE)),
     Operation("jobs/list", "https", "GET /jobs/v2/query", (*_WRITE, *_SERVICE)),
     Operation("jobs/cancel", "https", "POST /jobs/v2/{job}/cancel", (*_WRITE, *_SERVICE)),
+    # configurations
+    Operation("configurations/list", "https", "GET /configurations", (*_READ, *_SERVICE)),
+    Operation("configurations/get", "https", "GET /configurations/{configuration}", (*_READ, *_SERVICE)),
+    Operation("configurations/put", "https", "PUT /configurations/{configuration}", _WRITE),
+    Operation("configurations/delete", "https", "DELETE /configurations/{configuration}", _WRITE),
+    Operation("configurations/test", "https", "POST /configurations/testqueries", (*_READ, *_SERVICE)),
+    Operation("configurations/apply", "https", "POST /devices/{id}/applyconfigurationcontent", (*_WRITE, *_SERVICE)),
     # device-to-cloud
     Operation("events/post", "https", "POST /devices/{device}/messages/events", _DEVICE),
     Operation("mqtt/connect", "mqtt", "CONNECT {device}", _DEVICE),

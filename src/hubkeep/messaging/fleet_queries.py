@@ -15,7 +15,7 @@ import msgspec
 from hubkeep.errors import BadRequest, QueryInvalid, Throttled
 from hubkeep.limits import QUERY_GROUPS, QUERY_NESTING, QUERY_SECONDS, QUERY_TEXT
 from hubkeep.model import Narrowing, Primitive, TwinPart
-from hubkeep.ports import Clock, FleetRow, FleetStore, JobStore
+from hubkeep.ports import Clock, ConfigurationStore, FleetRow, FleetStore, JobStore
 from hubkeep.query import (
     Aggregate,
     Call,
@@ -44,6 +44,7 @@ from .twin_document import ALL_MEMBERS, twin_document
 _ALL_PARTS: Final[frozenset[TwinPart]] = frozenset(("tags", "desired", "reported", "metadata"))
 _SECTIONS: Final[Mapping[str, TwinPart]] = {"desired": "desired", "reported": "reported"}
 _MESSAGE_COUNT: Final = "cloudToDeviceMessageCount"
+_CONFIGURATIONS: Final = "configurations"
 _COUNT_ALL: Final = Aggregate("COUNT", None)
 _CHUNK: Final = 500  # rows between two looks at the clock
 Count = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
@@ -70,8 +71,16 @@ class _Position(msgspec.Struct, frozen=True, array_like=True):
 class FleetQueries:
     """count_messages: how many cloud-to-device messages wait for each of some devices."""
 
-    def __init__(self, fleet: FleetStore, jobs: JobStore, count_messages: Count, clock: Clock) -> None:
-        self._fleet, self._jobs, self._count_messages, self._clock = fleet, jobs, count_messages, clock
+    def __init__(
+        self,
+        fleet: FleetStore,
+        jobs: JobStore,
+        configurations: ConfigurationStore,
+        count_messages: Count,
+        clock: Clock,
+    ) -> None:
+        self._fleet, self._jobs, self._configurations = fleet, jobs, configurations
+        self._count_messages, self._clock = count_messages, clock
 
     async def run(self, text: str, most: int, continuation: str = "") -> Page:
         """One page of at most ``most`` rows. continuation: of the page before.
@@ -101,6 +110,11 @@ class FleetQueries:
         if len(text) > QUERY_TEXT.value:
             raise QueryInvalid(f"The condition is not valid: it is longer than {QUERY_TEXT.value} characters.")
         return parse_target(text, nesting=QUERY_NESTING.value)
+
+    async def documents(self, query: Query) -> AsyncIterator[list[tuple[tuple[str, str], dict[str, Any]]]]:
+        """Everything that ``query`` is about, whatever its condition, some at a time: ids and document."""
+        async for chunk, _ in self._chunks(query, ("", ""), _CHUNK):
+            yield [((row.twin.device_id, row.twin.module_id), document) for row, document in chunk]
 
     async def matching(self, target: Query) -> AsyncIterator[list[tuple[str, str]]]:
         """Device and module ids of all that ``target`` is about, by id, some at a time."""
@@ -191,8 +205,23 @@ class FleetQueries:
             counts: Mapping[str, int] = {}
             if with_counts and not modules and rows:
                 counts = await self._count_messages([row.twin.device_id for row in rows])
+            statuses: Mapping[tuple[str, str], Mapping[str, str]] = {}
+            if _CONFIGURATIONS in members and rows:
+                statuses = await self._configurations.statuses(
+                    [(row.twin.device_id, row.twin.module_id) for row in rows]
+                )
             documents = [
-                (row, twin_document(row.twin, row.identity, counts.get(row.twin.device_id, 0), members)) for row in rows
+                (
+                    row,
+                    twin_document(
+                        row.twin,
+                        row.identity,
+                        counts.get(row.twin.device_id, 0),
+                        members,
+                        statuses.get((row.twin.device_id, row.twin.module_id)),
+                    ),
+                )
+                for row in rows
             ]
             is_last = len(rows) < most
             yield documents, is_last

@@ -11,6 +11,7 @@ class _Subject(NamedTuple):
     twin: Twin
     identity: Identity
     waiting: int
+    configurations: Mapping[str, str]
 
 
 def _section(section: TwinSection) -> dict[str, Any]:
@@ -41,18 +42,24 @@ _MEMBERS: Final[Mapping[str, Callable[[_Subject], Any]]] = {
     "capabilities": lambda of: None if of.twin.module_id else {"iotEdge": of.identity.iot_edge},
     "deviceScope": lambda of: of.identity.device_scope or None,
     "parentScopes": lambda of: list(of.identity.parent_scopes) or None,
+    "configurations": lambda of: {name: {"status": status} for name, status in of.configurations.items()} or None,
 }
 ALL_MEMBERS: Final = tuple(_MEMBERS)
 
 
 def twin_document(
-    twin: Twin, identity: Identity, waiting: int, members: tuple[str, ...] = ALL_MEMBERS
+    twin: Twin,
+    identity: Identity,
+    waiting: int,
+    members: tuple[str, ...] = ALL_MEMBERS,
+    configurations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The twin of service-protocols 2.5: the identity's state, tags and both sections with their metadata.
 
     waiting: cloud-to-device messages in its queue. members: those that are wanted; unknown ones are passed over.
+    configurations: those that are for it, with their status.
     """
-    subject = _Subject(twin, identity, waiting)
+    subject = _Subject(twin, identity, waiting, configurations or {})
     document: dict[str, Any] = {}
     for name in members:
         member = _MEMBERS.get(name)

@@ -70,6 +70,19 @@ def with_vanished(before: Json, after: Json) -> Json:
     return result | {key: None for key in before if key not in after}
 
 
+def difference(before: Json, after: Json) -> Json:
+    """The least patch from ``before`` to ``after``; empty when they are alike."""
+    result: Json = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if key in before and isinstance(value, dict) and isinstance(old, dict):
+            if inner := difference(old, value):
+                result[key] = inner
+        elif key not in before or old != value or type(old) is not type(value):
+            result[key] = value
+    return result
+
+
 def _check_object(name: str, value: Json, limits: Limits, level: int) -> None:
     if level > limits.twin_depth:
         raise _bad(f"{name} is nested deeper than {limits.twin_depth} levels.")

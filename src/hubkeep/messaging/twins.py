@@ -12,10 +12,10 @@ import msgspec
 
 from hubkeep.errors import BadRequest, DeviceNotFound, HubError, ModuleNotFound, PreconditionFailed
 from hubkeep.limits import Limits
-from hubkeep.model import DesiredPatch, Twin, TwinChange, time_stamp
+from hubkeep.model import DesiredPatch, Json, Twin, TwinChange, time_stamp
 from hubkeep.ports import Bus, Clock, TwinEdit, TwinStore, desired_subject
 
-from .twin_sections import check_size, checked, merged, patched, replaced, with_vanished
+from .twin_sections import check_size, checked, difference, merged, patched, replaced, with_vanished
 
 _ANY: Final = "*"
 
@@ -101,6 +101,36 @@ class Twins:
             )
 
         return await self._change(device_id, module_id, change, told)
+
+    async def update_desired(self, device_id: str, module_id: str, value: Any) -> None:
+        """A patch of desired properties alone. Raises as ``update``."""
+        await self.update(device_id, module_id, desired=value)
+
+    async def replace_desired(self, device_id: str, module_id: str, value: Any) -> None:
+        """Desired properties in place of all that stood there; tags stay. Raises as ``update``."""
+        whole = merged({}, checked("desired", value, self._limits))
+        await self.rewrite_desired(device_id, module_id, lambda _before: whole)
+
+    async def rewrite_desired(self, device_id: str, module_id: str, rewrite: Callable[[Json], Json]) -> None:
+        """Desired properties as ``rewrite`` makes them of those that are; nothing is written when it changes nothing.
+
+        Raises BadRequest, DeviceNotFound, ModuleNotFound, StoreUnavailable: nothing was written.
+        """
+        patch: Json = {}
+
+        def change(twin: Twin) -> Twin:
+            nonlocal patch
+            before = twin.desired.properties
+            patch = difference(before, rewrite(before))
+            if not patch:
+                return twin
+            section = patched(twin.desired, patch, self._stamp(), versions=True)
+            return self._written(msgspec.structs.replace(twin, desired=section))
+
+        def told(_before: Twin, after: Twin) -> TwinChange:
+            return TwinChange(operation="updateTwin", twin=after, desired=patch)
+
+        await self._change(device_id, module_id, change, told)
 
     async def note_model(self, device_id: str, module_id: str, model_id: str) -> None:
         """Keep the plug and play model that a connection named. Raises StoreUnavailable."""

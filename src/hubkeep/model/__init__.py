@@ -1,5 +1,6 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
+from .configuration import Configuration, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
 from .identity import SYSTEM_MODULES, AuthenticationType, Identity, IdentityChange, Status
@@ -31,11 +32,14 @@ __all__ = [
     "JOB_ENDED",
     "SYSTEM_MODULES",
     "AuthenticationType",
+    "Configuration",
     "ConsumerGroup",
     "DesiredPatch",
     "Feedback",
     "FeedbackStatus",
     "FileNotice",
+    "Hold",
+    "HoldStatus",
     "Identity",
     "IdentityChange",
     "Job",

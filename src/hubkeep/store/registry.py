@@ -38,6 +38,7 @@ from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, Module
 from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
 
+from .configurations import SqlConfigurations
 from .consumer_groups import SqlConsumerGroups
 from .fleet import SqlFleet
 from .group_commit import GroupCommit
@@ -94,6 +95,7 @@ class Registry:
         self.consumer_groups = SqlConsumerGroups(writer, reading)
         self.uploads = SqlUploads(writer, reading, seal)
         self.jobs = SqlJobs(writer, reading)
+        self.configurations = SqlConfigurations(writer, reading)
         self._writer = writer
 
     @property

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0008"  # the newest migration
+HEAD: Final = "0009"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -213,3 +213,37 @@ JOB_PART: Final = Table(
 )
 Index("job_part_status", JOB_PART.c.job_id, JOB_PART.c.status)
 Index("job_part_device", JOB_PART.c.device_id)
+
+# Automatic device management. content, labels, metrics: JSON objects.
+CONFIGURATION: Final = Table(
+    "configuration",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("configuration_id", String, nullable=False),
+    Column("of_modules", Boolean, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("condition", Text, nullable=False),
+    Column("priority", BigInteger, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("metrics", Text, nullable=False),
+    Column("schema_version", String, nullable=False),
+    Column("content_type", String),
+    Column("revision", Integer, nullable=False),
+    Column("is_deleted", Boolean, nullable=False),
+    sqlite_autoincrement=True,  # a deleted one is remembered until what it set is taken back
+)
+
+CONFIGURATION_HOLD: Final = Table(
+    "configuration_hold",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("is_touched", Boolean, nullable=False),
+    ForeignKeyConstraint(["device_id", "module_id"], ["identity.device_id", "identity.module_id"], ondelete="CASCADE"),
+    sqlite_with_rowid=False,
+)
+Index("configuration_hold_number", CONFIGURATION_HOLD.c.number, CONFIGURATION_HOLD.c.status)

@@ -21,6 +21,7 @@ from hubkeep.device.identities import Identities
 from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
 from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
+from hubkeep.messaging.configurations import Configurations
 from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.fleet_queries import FleetQueries
@@ -40,6 +41,7 @@ from . import twins as twin_surface
 from .answers import refusal_answer, standard_headers
 from .blobs import BlobSurface
 from .bulk import BulkSurface
+from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
 from .events import ConsumerGroupSurface
 from .exchange import Endpoint, Exchange
@@ -74,6 +76,7 @@ class HttpsListener:
         queries: FleetQueries,
         methods: Methods,
         jobs: Jobs,
+        configurations: Configurations,
         sessions: Sessions,
         admission: Admission,
         refusals: Refusals,
@@ -109,10 +112,11 @@ class HttpsListener:
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
             *BulkSurface(bulk, twins, self._recorded).endpoints(),
             *modules.ModuleSurface(identities, to_device, settle).endpoints(),
-            *twin_surface.TwinSurface(twins, identities, to_device, settle).endpoints(),
+            *twin_surface.TwinSurface(twins, identities, to_device, configurations, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),
             *method_surface.MethodSurface(methods).endpoints(),
             *JobSurface(jobs, settle).endpoints(),
+            *ConfigurationSurface(configurations, identities, twins, settle).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),

@@ -10,6 +10,7 @@ from hubkeep.device.identities import Identities
 from hubkeep.errors import BadRequest
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.messaging.cloud_to_device import CloudToDevice
+from hubkeep.messaging.configurations import Configurations
 from hubkeep.messaging.twin_document import twin_document
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import Twin
@@ -30,8 +31,14 @@ class TwinSurface:
     """settle: see ServiceSurface."""
 
     def __init__(
-        self, twins: Twins, identities: Identities, to_device: CloudToDevice, settle: Callable[[], Awaitable[None]]
+        self,
+        twins: Twins,
+        identities: Identities,
+        to_device: CloudToDevice,
+        configurations: Configurations,
+        settle: Callable[[], Awaitable[None]],
     ) -> None:
+        self._configurations = configurations
         self._twins, self._identities, self._to_device, self._settle = twins, identities, to_device, settle
 
     def endpoints(self) -> Iterable[Endpoint]:
@@ -66,7 +73,8 @@ class TwinSurface:
         await self._settle()
         identity = await self._identities.get(twin.device_id, twin.module_id)
         waiting = await self._to_device.waiting(twin.device_id, twin.module_id)
-        return json_answer(twin_document(twin, identity, waiting), etag=twin.etag)
+        statuses = await self._configurations.statuses(twin.device_id, twin.module_id)
+        return json_answer(twin_document(twin, identity, waiting, configurations=statuses), etag=twin.etag)
 
 
 def _identity(exchange: Exchange) -> tuple[str, str]:
