@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import machine
+import surfaces
 from machine import Missing, Process, program
 from report import Row, as_json, markdown, one_line
 from servers import ADDRESS, Hubkeep, Mosquitto, Null, Server
@@ -133,6 +134,10 @@ class Suite:
         grown = self._hub.bytes_on_disk() - before
         yield Row("on disk, payload of 256 bytes", "bytes/message", hub=grown / messages)
 
+    def surfaces(self) -> Iterator[Row]:
+        """Telemetry over AMQP and HTTPS, methods, twins, messages to devices: the hub alone."""
+        return surfaces.measure(self._hub, min(self._plan.connections, 16), self._plan.rounds, self._plan.seconds / 2)
+
     def _in_turn(self, number: int) -> tuple[Server, Server]:
         self.others.append(machine.wait_for_quiet(self._plan.patience))
         return (self._hub, self._mosquitto) if number % 2 == 0 else (self._mosquitto, self._hub)
@@ -195,6 +200,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Suite], Iterator[Row]]]] = {
     "idle": Suite.idle,
     "latency": Suite.latency,
     "disk": Suite.disk,
+    "surfaces": Suite.surfaces,
 }
 
 

@@ -29,16 +29,17 @@ from hubkeep.wire.amqp.performatives import (
     Begin,
     Flow,
     Open,
+    Performative,
     encode_performative,
     frame,
 )
 
 ADDRESS: Final = "127.0.0.1"
-_HOST: Final = "localhost"
+HOST: Final = "localhost"
 _VALID_SECONDS: Final = 6 * 3600
 _CREDIT: Final = 20_000  # as in native/reader.c
 _FRAME: Final = 16 * 1024
-_API: Final = "api-version=2021-04-12"
+API: Final = "api-version=2021-04-12"
 
 
 def device_name(number: int) -> str:
@@ -76,10 +77,10 @@ class Hubkeep(Server):
         ports = ("--https-port", "0", "--mqtt-port", "0", "--amqp-port", "0")
         command = [sys.executable, "-m", "hubkeep", "serve", "--data", str(self.data), "--json"]
         log = (folder / "hub.log").open("w")
-        process = Process([*command, "--listen", ADDRESS, "--host-name", _HOST, *ports], stderr=log)
+        process = Process([*command, "--listen", ADDRESS, "--host-name", HOST, *ports], stderr=log)
         ready = process.result()
-        self._ports = {kind: int(ready[kind].rpartition(":")[2]) for kind in ("https", "mqtt", "amqp")}
-        super().__init__(folder, process, self._ports["mqtt"])
+        self.ports = {kind: int(ready[kind].rpartition(":")[2]) for kind in ("https", "mqtt", "amqp")}
+        super().__init__(folder, process, self.ports["mqtt"])
         admin = json.loads((self.data / "admin").read_text())
         self._owner = sas.parse_connection_string(admin["connection_string"])
         self._positions: list[int] = []
@@ -90,12 +91,21 @@ class Hubkeep(Server):
         """Chain and key, for the servers beside it."""
         return self.data / "certificates" / "server-ecdsa.pem", self.data / "keys" / "server-ecdsa.key"
 
+    @property
+    def trust(self) -> Path:
+        return self.data / "trust-bundle.pem"
+
+    def credentials(self, number: int) -> tuple[str, str, str, str]:
+        """Of one device: id, user name, token, telemetry topic."""
+        name, user, token, its_topic = self.clients.read_text().splitlines()[number].split("\t")
+        return name, user, token, its_topic
+
     def bytes_on_disk(self) -> int:
         """The event log with its write-ahead log."""
         return sum(path.stat().st_size for path in self.data.glob("events.db*"))
 
     def status(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self.ask(self.https(), "GET", f"/api/status?{_API}"))
+        value: dict[str, Any] = json.loads(self.ask(self.https(), "GET", f"/api/status?{API}"))
         return value
 
     def mark(self) -> None:
@@ -105,20 +115,20 @@ class Hubkeep(Server):
         positions = self._positions if from_now else [each["last_sequence"] for each in self.status()["partitions"]]
         preamble = self.folder / "preamble"
         preamble.write_bytes(self._preamble(positions))
-        where = (ADDRESS, str(self._ports["amqp"]), str(preamble), str(len(positions)))
+        where = (ADDRESS, str(self.ports["amqp"]), str(preamble), str(len(positions)))
         return Process([program("reader"), "amqp", *where, str(payload), str(run)])
 
-    def _token(self) -> str:
-        return sas.make(_HOST, self._owner.key, int(time.time()) + _VALID_SECONDS, "iothubowner")
+    def owner_token(self) -> str:
+        return sas.make(HOST, self._owner.key, int(time.time()) + _VALID_SECONDS, "iothubowner")
 
     def https(self) -> http.client.HTTPSConnection:
         """A connection for ``ask``."""
-        context = ssl.create_default_context(cafile=str(self.data / "trust-bundle.pem"))
-        return http.client.HTTPSConnection(ADDRESS, self._ports["https"], context=context)
+        context = ssl.create_default_context(cafile=str(self.trust))
+        return http.client.HTTPSConnection(ADDRESS, self.ports["https"], context=context)
 
     def ask(self, connection: http.client.HTTPSConnection, method: str, path: str, body: Any = None) -> bytes:
         """A request of the owner. Raises RuntimeError for a refusal."""
-        headers = {"Authorization": self._token(), "Content-Type": "application/json"}
+        headers = {"Authorization": self.owner_token(), "Content-Type": "application/json"}
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = connection.getresponse()
         content = answer.read()
@@ -136,7 +146,7 @@ class Hubkeep(Server):
                 keys = {"primaryKey": key, "secondaryKey": key}
                 authentication = {"type": "sas", "symmetricKey": keys}
                 body = {"deviceId": device_name(number), "authentication": authentication}
-                self.ask(connection, "PUT", f"/devices/{device_name(number)}?{_API}", body)
+                self.ask(connection, "PUT", f"/devices/{device_name(number)}?{API}", body)
             connection.close()
 
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -145,18 +155,13 @@ class Hubkeep(Server):
         lines = []
         for number in range(devices):
             name = device_name(number)
-            token = sas.make(f"{_HOST}/devices/{name}", _secret(number), expiry)
-            lines.append(f"{name}\t{_HOST}/{name}/?{_API}\t{token}\t{topic(name)}\n")
+            token = sas.make(f"{HOST}/devices/{name}", _secret(number), expiry)
+            lines.append(f"{name}\t{HOST}/{name}/?{API}\t{token}\t{topic(name)}\n")
         self.clients.write_text("".join(lines))
 
     def _preamble(self, positions: Sequence[int]) -> bytes:
         """All that a reader says before its first answer: sign-in, one session, one link to each partition."""
-        plain = f"\0iothubowner@sas.root.{_HOST}\0{self._token()}".encode()
-        sasl = b"\x00\x53\x41\xd0" + _list(Symbol("PLAIN"), plain, _HOST)
-        frames = [
-            encode_performative(Open("reader", _HOST, _FRAME, 8191)),
-            encode_performative(Begin(None, 0, 65535, 65535, 255)),
-        ]
+        opening: list[Performative] = [Open("reader", HOST, _FRAME, 8191), Begin(None, 0, 65535, 65535, 255)]
         for partition, after in enumerate(positions):
             address = f"messages/events/ConsumerGroups/$Default/Partitions/{partition}"
             selector = Described(
@@ -166,11 +171,8 @@ class Hubkeep(Server):
             source = Described(ULong(0x28), [address, None, None, None, None, None, None, filters])
             target = Described(ULong(0x29), ["reader"])
             link = Attach(f"reader-{partition}", partition, True, 0, 0, source, target, None, None, None, None)
-            frames += [
-                encode_performative(link),
-                encode_performative(Flow(0, 65535, 0, 65535, partition, 0, _CREDIT)),
-            ]
-        return SASL_HEADER + frame(0, sasl, 1) + AMQP_HEADER + b"".join(frame(0, each) for each in frames)
+            opening += (link, Flow(0, 65535, 0, 65535, partition, 0, _CREDIT))
+        return client_preamble(f"iothubowner@sas.root.{HOST}", self.owner_token(), opening)
 
 
 class Mosquitto(Server):
@@ -222,6 +224,13 @@ class Null(Server):
 
 def topic(name: str) -> str:
     return f"devices/{name}/messages/events/"
+
+
+def client_preamble(user: str, password: str, opening: Sequence[Performative]) -> bytes:
+    """What a client says before its first answer: SASL PLAIN, then ``opening``."""
+    sasl = b"\x00\x53\x41\xd0" + _list(Symbol("PLAIN"), f"\0{user}\0{password}".encode(), HOST)
+    frames = b"".join(frame(0, encode_performative(each)) for each in opening)
+    return SASL_HEADER + frame(0, sasl, 1) + AMQP_HEADER + frames
 
 
 def _list(*fields: Any) -> bytes:
