@@ -23,12 +23,10 @@ from typing import Any, Final, NamedTuple
 
 import machine
 import msgspec
-from servers import ADDRESS, Hubkeep
+from servers import ADDRESS, API, HOST, Hubkeep
 
 from hubkeep.wire import sas
 
-_API: Final = "api-version=2021-04-12"
-_HOST: Final = "localhost"
 _RECORDS: Final = 100  # of one request
 _FEW: Final = 1000  # identities that the whole is compared with
 _SITES: Final = 1000  # different values of a tag
@@ -62,7 +60,7 @@ class Registry:
         def work(worker: int) -> None:
             connection = self._hub.https()
             for body in bodies[worker::workers]:
-                self._hub.ask(connection, "POST", f"/devices?{_API}", body)
+                self._hub.ask(connection, "POST", f"/devices?{API}", body)
             connection.close()
 
         began = time.monotonic()
@@ -72,11 +70,11 @@ class Registry:
 
     def point_read(self) -> float:
         """Milliseconds to read one identity."""
-        return self._median(lambda ask: ask("GET", f"/devices/{_name(self._any())}?{_API}"))
+        return self._median(lambda ask: ask("GET", f"/devices/{_name(self._any())}?{API}"))
 
     def query(self, condition: Callable[[], str]) -> float:
         """Milliseconds for a page of a query."""
-        path = f"/devices/query?{_API}"
+        path = f"/devices/query?{API}"
         return self._median(
             lambda ask: ask("POST", path, {"query": f"SELECT * FROM devices WHERE {condition()}"}), expect=b"deviceId"
         )
@@ -87,12 +85,12 @@ class Registry:
         times = []
         for _ in range(self._repeats):
             name = _name(self._any())
-            token = sas.make(f"{_HOST}/devices/{name}", _KEY, int(time.time()) + 600)
+            token = sas.make(f"{HOST}/devices/{name}", _KEY, int(time.time()) + 600)
             raw = socket.create_connection((ADDRESS, self._hub.port), 10)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else CONNECT waits for an ACK of the handshake
-            with context.wrap_socket(raw, server_hostname=_HOST) as link:
+            with context.wrap_socket(raw, server_hostname=HOST) as link:
                 began = time.perf_counter()
-                link.sendall(_connect(name, f"{_HOST}/{name}/?{_API}", token))
+                link.sendall(_connect(name, f"{HOST}/{name}/?{API}", token))
                 answer = link.recv(4)
                 times.append(time.perf_counter() - began)
                 if answer != b"\x20\x02\x00\x00":

@@ -6,6 +6,7 @@ What only the log knows (sequence number, offset, enqueued time) is put in front
 Annotations: service-protocols 5.6. Telemetry without system properties has no properties section (proved-on-clients 3).
 """
 
+import functools
 import struct
 from base64 import b64encode
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from hubkeep.errors import BadRequest
 from hubkeep.model import Principal, SystemProperties
+from hubkeep.model.message import NO_SYSTEM_PROPERTIES
 from hubkeep.ports import Event
 from hubkeep.wire.amqp import OWN, Symbol, Timestamp, decode_message
 from hubkeep.wire.amqp.messages import (
@@ -27,6 +29,7 @@ from hubkeep.wire.amqp.messages import (
 _OWN: Final = struct.Struct(">BI")
 _INT64: Final = struct.Struct(">q")
 NO_SECTIONS: Final = _OWN.pack(0, 0)
+_HEADS: Final = 4096
 _ENQUEUED_TIME: Final = b"\xa3\x13x-opt-enqueued-time\x83"
 _INGRESS_TIME: Final = b"\xa3\x13iothub-enqueuedtime\x83"
 _SEQUENCE: Final = b"\xa3\x15x-opt-sequence-number\x81"
@@ -44,18 +47,12 @@ class AmqpEventEncoding:
             f'{{"scope":"{sender.auth_scope}","type":"{sender.auth_type}",'
             '"issuer":"iothub","acceptingIpFilterRule":null}'
         )
-        pairs: dict[str, Any] = {"iothub-connection-device-id": sender.device_id}
-        if sender.module_id:
-            pairs["iothub-connection-module-id"] = sender.module_id
-        pairs["iothub-connection-auth-method"] = method
-        pairs["iothub-connection-auth-generation-id"] = sender.generation_id
-        pairs["iothub-message-source"] = source
-        if model_id:
-            pairs["dt-dataschema"] = model_id
-        return bytes((len(pairs),)) + encode_annotation_pairs(pairs)
+        return _head(sender.device_id, sender.module_id, method, sender.generation_id, source, model_id or "")
 
     def sections(self, sender: Principal, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes:
         """Everything of a tail that comes from properties. Raises BadRequest for what cannot be encoded."""
+        if not properties and system == NO_SYSTEM_PROPERTIES:
+            return NO_SECTIONS
         try:
             return _sections(sender, system, properties)
         except (OverflowError, UnicodeEncodeError) as error:
@@ -64,6 +61,19 @@ class AmqpEventEncoding:
     def tail(self, ingress: int, sections: bytes, body: bytes) -> bytes:
         """See ports.EventEncoding.tail."""
         return b"".join((_INT64.pack(ingress), sections, data_section_head(len(body)), body))
+
+
+@functools.lru_cache(_HEADS)  # over HTTPS a sender connects with each message
+def _head(device_id: str, module_id: str, method: str, generation_id: str, source: str, model_id: str) -> bytes:
+    pairs: dict[str, Any] = {"iothub-connection-device-id": device_id}
+    if module_id:
+        pairs["iothub-connection-module-id"] = module_id
+    pairs["iothub-connection-auth-method"] = method
+    pairs["iothub-connection-auth-generation-id"] = generation_id
+    pairs["iothub-message-source"] = source
+    if model_id:
+        pairs["dt-dataschema"] = model_id
+    return bytes((len(pairs),)) + encode_annotation_pairs(pairs)
 
 
 def _sections(sender: Principal, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes:

@@ -1,11 +1,13 @@
 """Which partition a device's events go to: as clients of the original compute it (proved-on-clients 3)."""
 
+import functools
 from typing import Final
 
 _MASK: Final = 0xFFFFFFFF
 _RANGE: Final = 32767
 
 
+@functools.lru_cache(4096)  # over HTTPS it is asked with each message
 def partition_of(device_id: str, partitions: int) -> int:
     """lookup3's two results over the upper-cased id, xored, as int16, mapped onto even ranges of 32767."""
     c, b = _lookup3(device_id.upper().encode())

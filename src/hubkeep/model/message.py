@@ -37,6 +37,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     def size(self) -> int:
         """Bytes that count towards the size limit: body, system values, property names and values (L-L9)."""
         count = len(self.body)
+        if not self.properties and self.system == NO_SYSTEM_PROPERTIES:
+            return count
         for name in self.system.__struct_fields__:
             value = getattr(self.system, name)
             if isinstance(value, str):

@@ -111,6 +111,8 @@ class TelemetryLink(LinkEndpoint):
 
 def to_message(message: AmqpMessage) -> Message:
     """An AMQP message as the rules see it: ids of any type become text, values of properties too."""
+    if not (message.application_properties or message.properties or message.annotations):
+        return Message(body=message.body())
     fields: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
     for key, value in message.application_properties.items():

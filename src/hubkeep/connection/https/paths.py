@@ -80,9 +80,11 @@ class Routes(Generic[Handler]):
     def __init__(self, routes: Iterable[tuple[str, str, Handler]]) -> None:
         """routes: method, pattern, handler."""
         self._by_length: dict[int, dict[tuple[str, ...], dict[str, Handler]]] = {}
+        self._literals: dict[tuple[str, ...], tuple[tuple[int, str], ...]] = {}  # of each pattern, with their places
         for method, pattern, handler in routes:
             parts = tuple(pattern.strip("/").split("/"))
             self._by_length.setdefault(len(parts), {}).setdefault(parts, {})[method] = handler
+            self._literals[parts] = tuple((at, part) for at, part in enumerate(parts) if not part.startswith("{"))
         for length, patterns in self._by_length.items():
             in_order = sorted(patterns.items(), key=lambda item: [part.startswith("{") for part in item[0]])
             self._by_length[length] = dict(in_order)
@@ -109,13 +111,15 @@ class Routes(Generic[Handler]):
             return ()
 
     def _matching(self, segments: tuple[str, ...]) -> list[tuple[tuple[str, ...], dict[str, Handler]]]:
-        return [
-            (parts, handlers)
-            for parts, handlers in self._by_length.get(len(segments), {}).items()
-            if all(
-                part.startswith("{") or part == segment.lower() for part, segment in zip(parts, segments, strict=True)
-            )
-        ]
+        lower = [segment.lower() for segment in segments]
+        found = []
+        for parts, handlers in self._by_length.get(len(segments), {}).items():
+            for at, literal in self._literals[parts]:
+                if lower[at] != literal:
+                    break
+            else:
+                found.append((parts, handlers))
+        return found
 
 
 def _match(handler: Handler, parts: Sequence[str], segments: Sequence[str]) -> Match[Handler]:

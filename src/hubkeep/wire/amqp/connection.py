@@ -171,8 +171,9 @@ class HubConnection(Inbox):
         if self._held is not None and not self._is_worth_parsing():
             return None
         try:
-            while self.state not in {State.ASKING, State.CLOSED}:
-                if self.state in {State.HEADER, State.SASL_DONE}:
+            # an open connection first, and no sets: the hash of an enum's member is a call
+            while (state := self.state) is State.OPEN or (state is not State.ASKING and state is not State.CLOSED):
+                if state is State.HEADER or state is State.SASL_DONE:
                     if not self._take_header():
                         return None
                     continue

@@ -38,6 +38,7 @@ PROPERTY_NAMES: Final = (
     "reply_to_group_id",
 )
 _U32 = struct.Struct(">I")
+_DATA_START: Final = b"\x00\x53\x75"
 
 
 class AmqpMessage:
@@ -83,12 +84,16 @@ def decode_message(payload: bytes, depth: int = NESTING) -> AmqpMessage:
     message = AmqpMessage()
     at, end = 0, len(payload)
     while at < end:
-        section, at = decode(payload, at, end, depth)
-        if not isinstance(section, Described):
-            raise AmqpError("amqp:decode-error", "a message section without a descriptor")
-        kind, value = section.descriptor, section.value
-        if isinstance(kind, Symbol):
-            kind = _SYMBOLS.get(kind, -1)
+        if payload.startswith(_DATA_START, at):  # the most common one; its descriptor needs no decoding
+            kind: Any = _DATA
+            value, at = decode(payload, at + len(_DATA_START), end, depth - 1)
+        else:
+            section, at = decode(payload, at, end, depth)
+            if not isinstance(section, Described):
+                raise AmqpError("amqp:decode-error", "a message section without a descriptor")
+            kind, value = section.descriptor, section.value
+            if isinstance(kind, Symbol):
+                kind = _SYMBOLS.get(kind, -1)
         if kind == _DATA:
             if not isinstance(value, bytes):
                 raise AmqpError("amqp:decode-error", "a data section that is not binary")

@@ -7,10 +7,11 @@ Source: AMQP 1.0 part 2, 2.3 and 2.7; part 5, 5.3.
 import struct
 from typing import Any, Final, NamedTuple
 
-from .types import AmqpError, Described, Symbol, UInt, ULong, UShort, decode, encode
+from .types import NESTING, AmqpError, Described, Symbol, UInt, ULong, UShort, decode, encode
 
 AMQP_HEADER: Final = b"AMQP\x00\x01\x00\x00"
 SASL_HEADER: Final = b"AMQP\x03\x01\x00\x00"
+_SMALL_DESCRIPTOR: Final = b"\x00\x53"
 EMPTY_FRAME: Final = b"\x00\x00\x00\x08\x02\x00\x00\x00"
 _FRAME: Final = struct.Struct(">IBBH")
 _LIST32: Final = struct.Struct(">II")
@@ -158,16 +159,20 @@ _UINT_FIELDS: Final = {
 
 def parse(body: bytes, at: int, end: int) -> tuple[Any, int]:
     """The performative of a frame and where its payload begins. Raises AmqpError decode-error, invalid-field."""
-    value, stop = decode(body, at, end)
-    if not isinstance(value, Described) or not isinstance(value.value, list):
+    code: Any
+    if body.startswith(_SMALL_DESCRIPTOR, at) and at + 3 <= end:  # as everybody writes it
+        code = body[at + 2]
+        fields, stop = decode(body, at + 3, end, NESTING - 1)
+    else:
+        value, stop = decode(body, at, end)
+        code, fields = (value.descriptor, value.value) if isinstance(value, Described) else (None, None)
+    if not isinstance(fields, list):
         raise AmqpError("amqp:decode-error", "a frame body that is no performative")
-    code = value.descriptor
     if isinstance(code, Symbol):
         code = _SYMBOLS.get(code, -1)
     if code not in _KINDS:
         raise AmqpError("amqp:decode-error", "an unknown performative")
     kind, mandatory, types = _KINDS[code]
-    fields = value.value
     if len(fields) > len(types) or len(fields) < mandatory:
         raise AmqpError("amqp:decode-error", f"{kind.__name__.lower()} with {len(fields)} fields")
     for index, (field, allowed) in enumerate(zip(fields, types, strict=False)):

@@ -292,8 +292,8 @@ class Session:
         if not isinstance(link, ReceivingLink) or link.state is LinkState.ATTACH_RECEIVED:
             self.end("amqp:session:unattached-handle", "transfer on a handle without a link")
             return
-        link.state = after(link.state, Move.RECV_TRANSFER)
         if link.state is not LinkState.ATTACHED:
+            link.state = after(link.state, Move.RECV_TRANSFER)
             return
         delivery = link.partial
         if delivery is None:

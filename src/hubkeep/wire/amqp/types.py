@@ -186,9 +186,13 @@ def _decode_compound(code: int, data: bytes, at: int, end: int, depth: int) -> t
         return _decode_array(count, data, body, stop, depth), stop
     if count > stop - body:
         raise _failed("more entries than bytes")
-    items = []
+    items: list[Any] = []
     at = body
     for _ in range(count):
+        if at < stop and data[at] in _CONSTANT:  # most fields of most performatives
+            items.append(_CONSTANT[data[at]])
+            at += 1
+            continue
         item, at = decode(data, at, stop, depth)
         items.append(item)
     if at != stop:
@@ -292,6 +296,7 @@ _FIXED: Final[dict[int, tuple[int, Callable[[bytes], Any]]]] = {
     0x94: (16, lambda raw: Decimal(0x94, raw)),
     0x98: (16, lambda raw: uuid.UUID(bytes=raw)),
 }
+_CONSTANT: Final = {0x40: None, 0x41: True, 0x42: False}
 _ZERO_WIDTH: Final = frozenset({0x40, 0x41, 0x42, 0x43, 0x44, 0x45})
 _VARIABLE: Final[dict[int, tuple[bool, Callable[[bytes], Any]]]] = {
     0xA0: (False, bytes),
