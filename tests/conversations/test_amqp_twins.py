@@ -202,7 +202,7 @@ def test_a_thousand_devices_on_one_connection(device_id: str) -> None:
 
         async def register() -> list[Identity]:
             rules = hub.hub._identities
-            devices = [rules._fresh(Identity(device_id=f"{device_id}-{each}")) for each in range(count)]
+            devices = [rules.fresh(Identity(device_id=f"{device_id}-{each}")) for each in range(count)]
             await rules._store.create(*devices)  # in one transaction
             return devices
 
