@@ -32,6 +32,7 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[fast,demo]" --group dev
+	$(BIN)/python -m compileall -q src  # as installing a wheel does: else a hub that may not write there compiles at every start
 	touch $@
 
 clean:

@@ -64,6 +64,8 @@ class Served:
         ]
         command += ["--host-name", self.address, "--json", *self._options]
         environment = {**os.environ, "HUBKEEP_LISTENERS__METRICS_PORT": "0", **self._environment}
+        # an installed hub has its byte code on disk; compiling it anew would be more than half of every start
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )

@@ -1,5 +1,6 @@
 """The table of commands, and what happens when one fails."""
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,6 +57,7 @@ def dev(
     as_json: JsonOption = False,
 ) -> None:
     """The hub for a laptop and for CI: loopback, published keys, one command."""
+    gc.disable()  # until the hub is ready: a tenth of the start would look for garbage among what is imported
     from . import hub_process  # noqa: PLC0415  # the other commands need no server
 
     plain = hub_process.PLAIN_AMQP_PORT if plain_amqp else None
@@ -83,6 +85,7 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """The hub for real fleets: random keys, nothing well known."""
+    gc.disable()  # until the hub is ready: a tenth of the start would look for garbage among what is imported
     from . import hub_process  # noqa: PLC0415  # the other commands need no server
 
     settings = hub_process.settings_from(

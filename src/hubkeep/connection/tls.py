@@ -7,19 +7,12 @@ linked OpenSSL, so a self-test with a real handshake runs first. Source: provisi
 """
 
 import ctypes
-import datetime as dt
 import functools
 import logging
 import ssl
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from hubkeep.limits import CLIENT_CERTIFICATE_BYTES
 from hubkeep.settings import Tls
@@ -48,7 +41,7 @@ class ListenerContext:
     def __init__(self, chains: Sequence[tuple[Path, Path]], settings: Tls) -> None:
         """chains: pairs of certificate chain and key files (PEM)."""
         self._chains = chains
-        self.client_certificates = client_certificates_work()
+        self.client_certificates = _client_certificates_work(*chains[0])
         self.context = _context(settings, accept_any_client=self.client_certificates)
         self.reload()
         if not self.client_certificates:
@@ -99,19 +92,16 @@ def _pointer(context: ssl.SSLContext) -> int:
     return address
 
 
-@functools.cache
-def client_certificates_work() -> bool:
-    """Self-test: a handshake in memory with a self-signed client certificate that the context has never seen."""
+def _client_certificates_work(chain: Path, key: Path) -> bool:
+    """Self-test: a handshake in memory with a client certificate that the context has no root for."""
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "self-test.pem"
-            path.write_bytes(_self_signed())
-            server_context = _context(Tls(), accept_any_client=True)
-            server_context.load_cert_chain(path)
-            client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            client_context.check_hostname = False
-            client_context.verify_mode = ssl.CERT_NONE
-            client_context.load_cert_chain(path)
+        server_context = _context(Tls(), accept_any_client=True)
+        server_context.load_cert_chain(chain, key)
+        client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client_context.check_hostname = False
+        client_context.verify_mode = ssl.CERT_NONE
+        # the hub's own pair does for a client's: making another would double the time of the test
+        client_context.load_cert_chain(chain, key)
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = server_context.wrap_bio(to_server, to_client, server_side=True)
         client = client_context.wrap_bio(to_client, to_server)
@@ -134,23 +124,3 @@ def _shake_hands(client: ssl.SSLObject, server: ssl.SSLObject) -> None:
         if not waiting:
             return
     raise ssl.SSLError("the handshake does not end")
-
-
-def _self_signed() -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "self-test")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private + certificate.public_bytes(serialization.Encoding.PEM)
