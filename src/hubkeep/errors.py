@@ -234,6 +234,10 @@ class ModuleAlreadyExists(HubError):
     text = "A module with this id exists already on this device."
 
 
+class AuthorityExists(HubError):
+    text = "This certificate, or one of this name, is registered already."
+
+
 class BlobExists(HubError):
     """A file of this name is there and was not to be replaced, or a folder has the name."""
 
@@ -379,6 +383,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     NotImplementedHere: OnWire(501, 501000, "NotImplemented", "amqp:not-implemented", 3),
     MethodNotAllowed: OnWire(405, 405000, "MethodNotAllowed", "amqp:not-allowed", 3),
     RequestTimeout: OnWire(408, 408001, "RequestTimeout", "com.microsoft:timeout", 3),
+    AuthorityExists: OnWire(409, 409400, "CertificateAlreadyExists", "com.microsoft:device-already-exists", 3),
     DeviceAlreadyExists: OnWire(409, 409001, "DeviceAlreadyExists", "com.microsoft:device-already-exists", 3),
     ModuleAlreadyExists: OnWire(409, 409301, "ModuleAlreadyExistsOnDevice", "com.microsoft:device-already-exists", 3),
     BlobExists: OnWire(409, 409000, "Conflict", "amqp:resource-locked", 3),

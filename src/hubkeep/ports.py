@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from hubkeep.errors import HubError
 from hubkeep.model import (
+    Authority,
     Configuration,
     ConsumerGroup,
     Feedback,
@@ -265,6 +266,15 @@ class ConfigurationStore(Protocol):
 
     async def statuses(self, twins: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Mapping[str, str]]:
         """Configuration ids to status, for each of these twins that has any."""
+
+
+class AuthorityStore(Protocol):
+    async def all(self) -> Sequence[Authority]: ...
+
+    async def put(self, authority: Authority) -> None:
+        """Create or replace."""
+
+    async def remove(self, name: str) -> None: ...
 
 
 class PolicyStore(Protocol):

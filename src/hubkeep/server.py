@@ -39,6 +39,7 @@ from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContext
+from hubkeep.device.authorities import Authorities
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
@@ -212,6 +213,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await registry.identities.disconnect_all(clock.now())
         consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
         await consumer_groups.load()
+        authorities = Authorities(registry.authorities, bus, clock)
+        await authorities.load()
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
         to_device = CloudToDevice(registry.queues, bus, clock, limits)
@@ -229,6 +232,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         authentication = Authentication(
             registry.identities,
             policies.get,
+            authorities.active,
             host_names=names,
             events_name=settings.events.name,
             clock=clock,
@@ -294,6 +298,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             refusals=refusals,
             policies=policies,
             consumer_groups=consumer_groups,
+            authorities=authorities,
             log=event_log,
             decode_event=described,
             mqtt=mqtt.protocol,

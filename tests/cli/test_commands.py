@@ -69,6 +69,25 @@ def test_a_device_with_a_certificate(hub: HubProcess, tmp_path: Path) -> None:
     assert hub.run("device", "show", "press-08", "--json").json["authentication"]["type"] == "sas"
 
 
+def test_an_authority_is_registered_and_proved(hub: HubProcess, tmp_path: Path) -> None:
+    root, file = Certificate.made("plant root", ca=True), tmp_path / "root.pem"
+    file.write_text(root.pem)
+    assert "plant is unverified" in hub.ok("cert", "ca", "add", "plant", str(file))
+    code = hub.ok("cert", "ca", "verify", "plant").strip()
+    wrong, proof = Certificate.made("code", issuer=root), Certificate.made(code, issuer=root)
+    refused = hub.run("cert", "ca", "verify", "plant", "--proof", str(wrong.file(tmp_path)))
+    assert (refused.status, "not the code" in refused.err) == (1, True)
+    proved = tmp_path / "proof.pem"
+    proved.write_text(proof.pem)
+    assert hub.ok("cert", "ca", "verify", "plant", "--proof", str(proved)).strip() == "plant is active"
+    assert "CN=plant root" in hub.ok("cert", "ca", "show", "plant")
+    assert "active" in hub.ok("cert", "ca", "list")
+    made = hub.ok("device", "create", "press-10", "--ca-signed").strip()
+    assert made == f"HostName={hub.address};DeviceId=press-10;x509=true"
+    assert hub.ok("cert", "ca", "delete", "plant").strip() == "plant is deleted"
+    assert "no authorities yet" in hub.ok("cert", "ca", "list")
+
+
 def test_the_life_of_a_device(hub: HubProcess) -> None:
     created = hub.ok("device", "create", "press-07").strip()
     assert created.startswith(f"HostName={hub.address};DeviceId=press-07;SharedAccessKey=")

@@ -12,6 +12,7 @@ from azure.iot.device.exceptions import CredentialError
 from proton import Message as ProtonMessage
 
 from conversations.certificates import Certificate, register
+from conversations.https_peer import request
 from conversations.mqtt_peer import USER_NAME, connect
 from conversations.proton_peer import certificate_connection
 from hubkeep.testing import HubInThread
@@ -64,6 +65,26 @@ def test_the_python_device_client_with_another_certificate(
     with pytest.raises(CredentialError):
         client.connect()
     client.shutdown()
+
+
+def test_clients_that_present_their_intermediates(shared_hub: HubInThread, tmp_path: Path, node: Any) -> None:
+    root = Certificate.made("plant root", ca=True)
+    between = Certificate.made("plant issuer", issuer=root, ca=True, path_length=0)
+    body = {"certificate": root.pem, "isVerified": True}
+    assert request(shared_hub, "PUT", "/api/cas/plant", body).status == 200
+    for device_id in ("ca-python", "ca-node"):
+        register(shared_hub, device_id)
+    file = Certificate.made("ca-python", issuer=between).file(tmp_path, chain=[between])
+    client = python_client(shared_hub, "ca-python", file)
+    client.connect()
+    client.send_message("by certificate")
+    client.shutdown()
+    file = Certificate.made("ca-node", issuer=between).file(tmp_path, chain=[between])
+    for transport in ("mqtt", "amqp"):
+        connection_string = f"HostName={shared_hub.host_name};DeviceId=ca-node;x509=true"
+        node("device.js", "reconnect", transport, connection_string, str(file))
+    assert method_of(shared_hub.wait_for_events(1, device="ca-python")[0]) == BY_CERTIFICATE
+    assert [each["body"] for each in shared_hub.wait_for_events(4, device="ca-node")] == ["before", "after"] * 2
 
 
 @pytest.mark.parametrize("transport", ["mqtt", "mqtt-ws", "amqp", "amqp-ws", "http"])

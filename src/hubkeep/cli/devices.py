@@ -35,6 +35,9 @@ def create(
     secondary_key: Annotated[str | None, typer.Option(help="Base64; made by the hub if not given.")] = None,
     thumbprint: _ThumbprintOption = None,
     secondary_thumbprint: _SecondaryThumbprintOption = None,
+    ca_signed: Annotated[
+        bool, typer.Option("--ca-signed", help="A certificate of a registered authority, made out to its id, opens it.")
+    ] = False,
     disabled: Annotated[bool, typer.Option("--disabled", help="Register it, but let it not connect yet.")] = False,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
@@ -48,8 +51,10 @@ def create(
     keys = {"primaryKey": primary_key or "", "secondaryKey": secondary_key or ""}
     authentication: dict[str, Any] = {"type": "sas", "symmetricKey": keys}
     prints = _thumbprints(thumbprint, secondary_thumbprint)
-    if prints and primary_key is not None:
-        raise CommandFailure("keys and a certificate", "a device has one or the other", MISUSED)
+    if (primary_key is not None) + bool(prints) + ca_signed > 1:
+        raise CommandFailure("keys, thumbprints, an authority", "a device has one of them", MISUSED)
+    if ca_signed:
+        authentication = {"type": "certificateAuthority"}
     if prints:
         authentication = {"type": "selfSigned", "x509Thumbprint": prints}
     body = {

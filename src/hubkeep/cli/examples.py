@@ -48,6 +48,11 @@ EXAMPLES: Final = {
     "configuration show": "hubkeep configuration show tune --json",
     "configuration update": "hubkeep configuration update tune --priority 20",
     "configuration delete": "hubkeep configuration delete tune",
+    "cert ca add": "hubkeep cert ca add plant-root plant-root.pem",
+    "cert ca list": "hubkeep cert ca list",
+    "cert ca show": "hubkeep cert ca show plant-root --json",
+    "cert ca verify": "hubkeep cert ca verify plant-root --proof proof.pem",
+    "cert ca delete": "hubkeep cert ca delete plant-root",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }

@@ -9,7 +9,7 @@ import typer
 
 from hubkeep import __version__
 
-from . import configurations, device_messages, devices, events, fleet_files, jobs, modules, tokens
+from . import certificates, configurations, device_messages, devices, events, fleet_files, jobs, modules, tokens
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -113,6 +113,7 @@ app.add_typer(modules.app, name="module")
 app.add_typer(jobs.app, name="job")
 app.add_typer(configurations.app, name="configuration")
 app.add_typer(tokens.app, name="token")
+app.add_typer(certificates.app, name="cert")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)
 app.command()(doctor)

@@ -12,6 +12,11 @@ _DIGITS: Final = re.compile(r"(?:[0-9A-Fa-f][: ]?){40}|(?:[0-9A-Fa-f][: ]?){64}"
 _ONE: Final = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
+def certificates_in(content: bytes) -> list[str]:
+    """The certificates (PEM) of a file that may hold more."""
+    return _ONE.findall(content.decode("ascii", errors="replace"))
+
+
 def thumbprint_from(given: str) -> str:
     """A thumbprint as it was typed, or the SHA-256 of the first certificate in the file of this name (PEM or DER).
 
@@ -27,8 +32,8 @@ def thumbprint_from(given: str) -> str:
             "a thumbprint has 40 (SHA-1) or 64 (SHA-256) hexadecimal digits",
             MISUSED,
         ) from None
-    found = _ONE.search(content.decode("ascii", errors="replace"))
-    if found is not None:
+    found = certificates_in(content)
+    if found:
         try:
             content = ssl.PEM_cert_to_DER_cert(found[0])
         except ValueError:

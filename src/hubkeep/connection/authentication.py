@@ -12,12 +12,13 @@ from typing import Final, Literal
 
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
 from hubkeep.limits import REFUSAL_AFTER, Limits
-from hubkeep.model import Identity, LinkInfo, Permission, Policy, Principal
+from hubkeep.model import Authority, Identity, LinkInfo, Permission, Policy, Principal
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
 from . import client_certificates
 from .admission import FailedLogins
+from .certificate_paths import DevicePaths
 from .operations import BY_NAME, allows
 
 _DECOY: Final = os.urandom(32)
@@ -26,12 +27,15 @@ KeyName = Literal["primary", "secondary"]
 
 
 class Authentication:
-    """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name."""
+    """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name.
+
+    authorities: those that speak for devices now."""
 
     def __init__(
         self,
         identities: IdentityStore,
         policy: Callable[[str], Policy | None],
+        authorities: Callable[[], Sequence[Authority]],
         *,
         host_names: Iterable[str],
         events_name: str,
@@ -46,6 +50,7 @@ class Authentication:
             limits,
             refuse,
         )
+        self._paths = DevicePaths(authorities)
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
         self.failed = FailedLogins(limits, clock)
@@ -200,7 +205,7 @@ class Authentication:
                 reason=f"no token was presented, and the identity authenticates by {identity.authentication}{ignored}",
                 remedy="send a shared access signature as password",
             )
-        proof = client_certificates.prove(identity, certificates, self._clock.now())
+        proof = client_certificates.prove(identity, certificates, self._clock.now(), self._paths)
         await self._check_enabled(identity)
         return Principal(
             permissions=Permission.DEVICE_CONNECT,
@@ -212,6 +217,7 @@ class Authentication:
             auth_scope="module" if identity.module_id else "device",
             auth_type="x509",
             key=proof.slot,
+            authority=proof.authority,
         )
 
     @staticmethod

@@ -14,27 +14,36 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import CERTIFICATE_SKEW
 from hubkeep.model import Identity
 
+from .certificate_paths import DevicePaths, check_is_no_authority, check_usage
+
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512, hashes.SHA3_256, hashes.SHA3_384, hashes.SHA3_512)
+_PLAIN_TEXT: Final = (_ASN1Type.UTF8String, _ASN1Type.PrintableString)
 _RSA_BITS: Final = range(2048, 8193)
 _RSA_EXPONENT: Final = 65537
 # strictness is the point: whatever the parser cannot make sense of is refused
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 
 class Proof(NamedTuple):
-    """slot: which thumbprint matched. expires: Unix seconds of the leaf's end, when its links must go."""
+    """slot: which thumbprint matched. authority: the registered one that vouched for it. One of both is empty.
+
+    expires: Unix seconds of its end, when its links must go.
+    """
 
     slot: Literal["primary", "secondary", ""]
     expires: float
+    authority: str = ""
 
 
-def prove(identity: Identity, certificates: Sequence[bytes], now: float) -> Proof:
+def prove(identity: Identity, certificates: Sequence[bytes], now: float, paths: DevicePaths) -> Proof:
     """Whether ``certificates`` (DER, the leaf first) prove an X.509 identity at ``now`` (Unix seconds).
 
     Raises Unauthorized, its reason and remedy for the operator.
@@ -48,10 +57,13 @@ def prove(identity: Identity, certificates: Sequence[bytes], now: float) -> Proo
     _check_strength(leaf)
     _check_validity(leaf, now)
     if identity.authentication != "selfSigned":
-        raise Unauthorized(
-            reason="chain: the identity wants a certificate of a registered CA, and none is registered",
-            remedy=f"store its thumbprint: hubkeep device update {identity.device_id} --thumbprint FILE",
-        )
+        if leaf.version is not x509.Version.v3:
+            raise Unauthorized(reason=f"malformed: a certificate of version {leaf.version.name}")
+        check_is_no_authority(leaf)
+        _check_name(leaf, identity.name)
+        path = paths.find(leaf, certificates[1:], now)
+        check_usage(leaf)
+        return Proof("", path.expires, path.authority)
     return Proof(_matching_slot(identity, certificates[0]), leaf.not_valid_after_utc.timestamp())
 
 
@@ -119,6 +131,19 @@ def _check_validity(leaf: x509.Certificate, now: float) -> None:
             reason=f"not-yet-valid: it begins on {begins:%Y-%m-%d %H:%M} UTC, and here it is {here:%Y-%m-%d %H:%M}",
             remedy="check the clocks of the hub and of who issued it",
         )
+
+
+def _check_name(leaf: x509.Certificate, expected: str) -> None:
+    """P-V7b: one common name, byte for byte the identity's."""
+    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    is_plain = all(each._type in _PLAIN_TEXT for each in names)  # noqa: SLF001  # nothing else tells the encoding
+    if len(names) == 1 and is_plain and names[0].value == expected:
+        return
+    told = ", ".join(repr(each.value)[:100] for each in names[:3]) or "none"
+    raise Unauthorized(
+        reason=f"cn: the certificate is made out to {told}; this identity's must be made out to {expected!r} alone",
+        remedy="issue it anew with the identity as its one common name (UTF8String or PrintableString)",
+    )
 
 
 def _matching_slot(identity: Identity, der: bytes) -> Literal["primary", "secondary"]:

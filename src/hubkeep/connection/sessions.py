@@ -30,10 +30,12 @@ class Sessions:
         self._clock, self._limits = clock, limits
         self._links: dict[Key, dict[LiveLink, str]] = {}
         self._policies: dict[str, set[LiveLink]] = {}
+        self._authorities: dict[str, set[LiveLink]] = {}
         self._activity: dict[Key, Activity] = {}
         self._takeovers: dict[Key, deque[float]] = {}
         self._watchers: list[Callable[[IdentityChange], None]] = []
         bus.subscribe("identity.changed", self._identity_changed)
+        bus.subscribe("authority.removed", self._authority_removed)
 
     def watch(self, changed: Callable[[IdentityChange], None]) -> None:
         """``changed`` hears of every change of an identity, before its links are cut: for what holds proofs of it."""
@@ -58,6 +60,8 @@ class Sessions:
         links[link] = feature
         if principal.policy:
             self._policies.setdefault(principal.policy, set()).add(link)
+        if principal.authority:
+            self._authorities.setdefault(principal.authority, set()).add(link)
 
     def close(self, principal: Principal, link: LiveLink) -> None:
         """The link is gone. Harmless when it is not registered."""
@@ -68,6 +72,8 @@ class Sessions:
             self._record(key, connected=False)
         if principal.policy and (of_policy := self._policies.get(principal.policy)):
             of_policy.discard(link)
+        if principal.authority and (below := self._authorities.get(principal.authority)):
+            below.discard(link)
 
     def touch(self, principal: Principal) -> None:
         """The identity was active now (last activity)."""
@@ -98,6 +104,11 @@ class Sessions:
         """A policy's key was replaced or the policy deleted: links that used it go."""
         for link in tuple(self._policies.get(policy, ())):
             link.cut(error)
+
+    def _authority_removed(self, name: object) -> None:
+        assert isinstance(name, str)
+        for link in self._authorities.pop(name, set()).copy():
+            link.cut(Unauthorized(reason=f"the certificate authority {name!r} was removed"))
 
     def _note_takeover(self, key: Key) -> None:
         self._takeovers.setdefault(key, deque(maxlen=64)).append(self._clock.monotonic())

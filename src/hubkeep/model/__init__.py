@@ -1,5 +1,6 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
+from .authority import Authority, AuthorityState
 from .configuration import Configuration, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
@@ -32,6 +33,8 @@ __all__ = [
     "JOB_ENDED",
     "SYSTEM_MODULES",
     "AuthenticationType",
+    "Authority",
+    "AuthorityState",
     "Configuration",
     "ConsumerGroup",
     "DesiredPatch",

@@ -30,6 +30,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     policy: name of the shared access policy that signed, empty for an identity's own key.
     scope: path segments below the hub that the token is limited to (``("devices", "a")``); empty: the whole hub.
     expires: Unix seconds of the token's expiry, without grace, or of the certificate's end; 0 for neither.
+    authority: the registered one that vouched for the certificate; empty for a thumbprint, and without one.
     key: which of two keys or thumbprints matched.
     auth_scope, auth_type: how events tell it (service-protocols 5.6): hub, device or module; sas, symkey or x509.
     """
@@ -44,6 +45,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     auth_scope: Literal["hub", "device", "module"] = "hub"
     auth_type: Literal["sas", "symkey", "x509"] = "sas"
     key: Literal["primary", "secondary", ""] = ""
+    authority: str = ""
 
     @property
     def path(self) -> tuple[str, ...]:

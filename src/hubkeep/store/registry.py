@@ -38,6 +38,7 @@ from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, Module
 from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
 
+from .authorities import SqlAuthorities
 from .configurations import SqlConfigurations
 from .consumer_groups import SqlConsumerGroups
 from .fleet import SqlFleet
@@ -88,6 +89,7 @@ class Registry:
         self.twins = SqlTwins(writer, look_up)
         self.fleet = SqlFleet(reading)
         self.policies = SqlPolicies(writer, reading, seal)
+        self.authorities = SqlAuthorities(writer, reading)
         self.refusals = SqlRefusals(writer, reading)
         self.commits = GroupCommit(writer)
         self.queues = SqlQueues(self.commits, look_up)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0009"  # the newest migration
+HEAD: Final = "0010"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -166,6 +166,21 @@ CONSUMER_GROUP: Final = Table(
     METADATA,
     Column("name", String, primary_key=True),
     Column("created", Float, nullable=False),
+)
+
+# Certificate authorities that speak for devices.
+AUTHORITY: Final = Table(
+    "authority",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("certificate", LargeBinary, nullable=False),  # DER
+    Column("sha256", String, nullable=False, unique=True),
+    Column("state", String, nullable=False),
+    Column("etag", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    Column("code", String, nullable=False),
+    Column("code_expires", Float, nullable=False),
 )
 
 # Keys that the hub signs with, by what for.

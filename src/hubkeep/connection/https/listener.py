@@ -16,6 +16,7 @@ from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
+from hubkeep.device.authorities import Authorities
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.identities import Identities
 from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
@@ -39,6 +40,7 @@ from . import admin, cloud_to_device, device, files, modules, service
 from . import methods as method_surface
 from . import twins as twin_surface
 from .answers import refusal_answer, standard_headers
+from .authorities import AuthoritySurface
 from .blobs import BlobSurface
 from .bulk import BulkSurface
 from .configurations import ConfigurationSurface
@@ -82,6 +84,7 @@ class HttpsListener:
         refusals: Refusals,
         policies: Policies,
         consumer_groups: ConsumerGroups,
+        authorities: Authorities,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         mqtt: LinkFactory,
@@ -120,6 +123,7 @@ class HttpsListener:
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
+            *AuthoritySurface(authorities).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 policies=policies,
