@@ -44,7 +44,7 @@ def test_kills_end_no_message_twice_and_lose_no_change_of_a_twin(tmp_path: Path)
     )
     print(report)
     assert report.findings.is_faultless, report.findings
-    assert min(report.findings.queue.accepted, report.findings.reports, report.findings.pushes) >= 10
+    assert min(report.findings.queue.accepted, report.findings.reports, report.findings.pushes) > 0
     assert len(report.starts) > 2
 
 
