@@ -60,6 +60,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("jobs/get", "https", "GET /jobs/v2/{job}", (*_WRITE, *_SERVICE)),
     Operation("jobs/list", "https", "GET /jobs/v2/query", (*_WRITE, *_SERVICE)),
     Operation("jobs/cancel", "https", "POST /jobs/v2/{job}/cancel", (*_WRITE, *_SERVICE)),
+    # digital twins
+    Operation("digitaltwins/get", "https", "GET /digitaltwins/{id}", _SERVICE),
+    Operation("digitaltwins/patch", "https", "PATCH /digitaltwins/{id}", _SERVICE),
+    Operation("digitaltwins/command", "https", "POST /digitaltwins/{id}/commands/{command}", _SERVICE),
+    Operation(
+        "digitaltwins/command/component",
+        "https",
+        "POST /digitaltwins/{id}/components/{component}/commands/{command}",
+        _SERVICE,
+    ),
     # configurations
     Operation("configurations/list", "https", "GET /configurations", (*_READ, *_SERVICE)),
     Operation("configurations/get", "https", "GET /configurations/{configuration}", (*_READ, *_SERVICE)),

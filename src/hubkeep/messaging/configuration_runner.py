@@ -7,7 +7,7 @@ reads the whole fleet once, some twins at a time, and takes at most a tenth of t
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from hubkeep.errors import HubError
@@ -87,13 +87,13 @@ class ConfigurationRunner:
             of_kind = {each.number: each for each in every if each.of_modules is of_modules}
             if not of_kind:
                 continue
-            targets = self._targets(of_kind.values(), of_modules=of_modules)
+            targets = self._targets(of_kind.values())
             async for documents in self._queries.documents(Query("devices.modules" if of_modules else "devices")):
                 await self._evaluate_some(documents, targets, of_kind)
         if any(each.is_deleted for each in every):
             await self._store.forget_deleted()
 
-    def _targets(self, configurations: Any, *, of_modules: bool) -> list[Target]:
+    def _targets(self, configurations: Iterable[Configuration]) -> list[Target]:
         """The highest priority first, the newest among equals."""
         live = [each for each in configurations if each.condition and not each.is_deleted]
         live.sort(key=lambda each: (each.priority, each.created, each.number), reverse=True)

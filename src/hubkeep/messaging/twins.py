@@ -111,15 +111,19 @@ class Twins:
         whole = merged({}, checked("desired", value, self._limits))
         await self.rewrite_desired(device_id, module_id, lambda _before: whole)
 
-    async def rewrite_desired(self, device_id: str, module_id: str, rewrite: Callable[[Json], Json]) -> None:
+    async def rewrite_desired(
+        self, device_id: str, module_id: str, rewrite: Callable[[Json], Json], *, etag: str = _ANY
+    ) -> Twin:
         """Desired properties as ``rewrite`` makes them of those that are; nothing is written when it changes nothing.
 
-        Raises BadRequest, DeviceNotFound, ModuleNotFound, StoreUnavailable: nothing was written.
+        Raises what ``rewrite`` does, BadRequest, PreconditionFailed, DeviceNotFound, ModuleNotFound, StoreUnavailable:
+        nothing was written.
         """
         patch: Json = {}
 
         def change(twin: Twin) -> Twin:
             nonlocal patch
+            _check_etag(twin, etag)
             before = twin.desired.properties
             patch = difference(before, rewrite(before))
             if not patch:
@@ -130,7 +134,7 @@ class Twins:
         def told(_before: Twin, after: Twin) -> TwinChange:
             return TwinChange(operation="updateTwin", twin=after, desired=patch)
 
-        await self._change(device_id, module_id, change, told)
+        return await self._change(device_id, module_id, change, told)
 
     async def note_model(self, device_id: str, module_id: str, model_id: str) -> None:
         """Keep the plug and play model that a connection named. Raises StoreUnavailable."""

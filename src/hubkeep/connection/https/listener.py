@@ -45,6 +45,7 @@ from .blobs import BlobSurface
 from .bulk import BulkSurface
 from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
+from .digital_twins import DigitalTwinSurface
 from .events import ConsumerGroupSurface
 from .exchange import Endpoint, Exchange
 from .files import FileUpload
@@ -120,6 +121,7 @@ class HttpsListener:
             *method_surface.MethodSurface(methods).endpoints(),
             *JobSurface(jobs, settle).endpoints(),
             *ConfigurationSurface(configurations, identities, twins, settle).endpoints(),
+            *DigitalTwinSurface(twins, methods, limits).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
