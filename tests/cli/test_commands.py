@@ -259,3 +259,21 @@ def test_consumer_groups_and_what_is_retained(hub: HubProcess) -> None:
     assert "billing is deleted" in hub.ok("events", "group", "delete", "billing")
     gone = hub.run("events", "group", "delete", "billing")
     assert (gone.status, "no consumer group" in gone.err) == (1, True)
+
+
+def test_keys_are_rotated(hub: HubProcess) -> None:
+    def keys(device: str) -> tuple[str, str]:
+        found = json.loads(hub.ok("device", "show", device, "--json"))["authentication"]["symmetricKey"]
+        return found["primaryKey"], found["secondaryKey"]
+
+    hub.ok("device", "create", "turned-1")
+    hub.ok("device", "create", "turned-2")
+    before = keys("turned-1")
+    assert hub.ok("device", "rotate", "turned-1", "turned-2", "--key", "secondary").count("has new keys") == 2
+    after = keys("turned-1")
+    assert (before[0] == after[0], before[1] == after[1]) == (True, False)
+    told = json.loads(hub.ok("device", "rotate", "turned-1", "--key", "swap", "--json"))
+    assert [(each["primaryKey"], each["secondaryKey"]) for each in told["rotatedKeys"]] == [(after[1], after[0])]
+    done = hub.run("device", "rotate", "turned-1", "nobody", "--key", "both")
+    assert (done.status, "1 of 2 were refused: nobody" in done.err) == (1, True)
+    assert not {*keys("turned-1")} & {*after}

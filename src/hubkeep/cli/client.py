@@ -137,13 +137,20 @@ class HubClient:
 
     def bulk(self, records: Sequence[Any]) -> dict[str, Any]:
         """Carry out records of identities; the answer names those that were refused."""
-        response = self._send("POST", "/devices", {}, json.dumps(records).encode(), {})
+        return self._in_part("/devices", records)
+
+    def rotate(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """New keys; the answer names the identities that were refused."""
+        return self._in_part("/devices/keys/regenerate", wanted)
+
+    def _in_part(self, path: str, body: Any) -> dict[str, Any]:
+        """An answer that lists its own errors, even where its status tells of one."""
+        response = self._send("POST", path, {}, json.dumps(body).encode(), {})
         content = response.read()
-        if response.status == 400 and b'"isSuccessful"' in content:
-            return dict(json.loads(content))
-        if response.status >= 400:
+        answer = json.loads(content) if content else {}
+        if response.status >= 400 and "errors" not in answer:
             raise _refused(response, content)
-        return dict(json.loads(content))
+        return dict(answer)
 
     def page(self, path: str, body: Any, size: int, continuation: str) -> tuple[list[Any], str]:
         """One page of a query: its rows, and the continuation of the next one, empty on the last."""

@@ -22,6 +22,7 @@ EXAMPLES: Final = {
     "device list": "hubkeep device list --top 20",
     "device update": "hubkeep device update press-07 --secondary-thumbprint press-07-new.pem",
     "device delete": "hubkeep device delete press-07",
+    "device rotate": "hubkeep device rotate press-07 press-08 --key secondary",
     "device block": "hubkeep device block press-07 --reason 'stolen from hall 3'",
     "device unblock": "hubkeep device unblock press-07",
     "device send": "hubkeep device send press-07 'open valve'",

@@ -17,6 +17,7 @@ from .examples import give_examples
 from .explain import explain
 from .failure import MISUSED, CommandFailure
 from .files import files
+from .keys import rotate
 from .monitor import monitor
 from .options import DEFAULT_DATA, JsonOption
 from .output import err, print_plain
@@ -105,7 +106,7 @@ app.command()(monitor)
 app.command()(query)
 app.command("export")(fleet_files.export_fleet)
 app.command("import")(fleet_files.import_fleet)
-for command in (device_messages.send, device_messages.messages, device_messages.purge, files):
+for command in (device_messages.send, device_messages.messages, device_messages.purge, files, rotate):
     devices.app.command()(command)
 app.add_typer(devices.app, name="device")
 app.add_typer(events.app, name="events")
