@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cli.processes import HubProcess, hub_process
+from cli.processes import COMMAND, HubProcess, hub_process
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "samples"
@@ -61,6 +62,24 @@ def test_python_samples(hub: HubProcess) -> None:
     received = python(hub, str(SAMPLES / "python" / "receive.py"), "4").splitlines()
     assert [line.partition(":")[0] for line in received] == ["first-device"] * 4
     assert '{"temperature": 23}' in received[2]
+
+
+def test_the_python_sample_that_listens(hub: HubProcess) -> None:
+    program = [*COMMAND, "run", "--", sys.executable, str(SAMPLES / "python" / "device.py")]
+    environment = {**os.environ, "HUBKEEP_DATA": str(hub.data)}
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment) as device:
+        assert device.stdout is not None
+        assert device.stdout.readline() == "listening\n"
+        assert "200 in" in hub.ok("device", "call", "first-device", "reboot", "--payload", '{"delay": 3}')
+        assert device.stdout.readline() == "method: reboot {'delay': 3}\n"
+        hub.ok("device", "send", "first-device", "open the valve", "--property", "a=b")
+        assert device.stdout.readline() == "message: open the valve {'a': 'b'}\n"
+        hub.ok("device", "twin", "first-device", "--set", "desired.interval=5")
+        assert device.stdout.readline().startswith("desired: {'interval': 5")
+        query = "SELECT deviceId FROM devices WHERE properties.desired.interval = 5"
+        assert "first-device" in hub.ok("query", query)
+        hub.ok("device", "call", "first-device", "stop")
+        assert device.wait(30) == 0
 
 
 def test_python_samples_that_create_devices(hub: HubProcess) -> None:
