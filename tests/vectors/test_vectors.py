@@ -180,6 +180,7 @@ def _authentication() -> Authentication:
     return Authentication(
         identities,
         {"device": policy}.get,
+        list,
         host_names=vectors["hosts"],
         events_name="hubkeep-events",
         clock=_Clock(),
