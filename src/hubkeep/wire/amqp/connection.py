@@ -160,6 +160,10 @@ class HubConnection(Inbox):
     def sessions(self) -> Sequence[Session]:
         return tuple(self._sessions.values())
 
+    @property
+    def _reads_nothing(self) -> bool:
+        return self.state is State.ASKING or self.state is State.CLOSED
+
     def next_event(self) -> Event | None:
         """The next event; None: read more, or answer the SaslInit first.
 
@@ -168,6 +172,8 @@ class HubConnection(Inbox):
         """
         if self._events:
             return self._events.popleft()
+        if self._reads_nothing:
+            return None  # before what came is gathered: looking at it again for each byte would be quadratic
         if self._held is not None and not self._is_worth_parsing():
             return None
         try:
