@@ -94,8 +94,8 @@ class FleetQueries:
         if query.source == "devices.jobs":
             return await self._parts_of_jobs(query, position, most)
         if query.aggregates:
-            return await self._groups(query, text, position, most)
-        return await self._list(query, text, position, most)
+            return await self._groups(query, position, most)
+        return await self._list(query, position, most)
 
     @staticmethod
     def parse(text: str) -> Query:
@@ -146,7 +146,7 @@ class FleetQueries:
                 return Page(rows, "deviceJob", _encoded(last))
         return Page(rows, "deviceJob", None)
 
-    async def _list(self, query: Query, text: str, position: _Position, most: int) -> Page:
+    async def _list(self, query: Query, position: _Position, most: int) -> Page:
         left = most if query.top is None else min(most, query.top - position.done)
         rows: list[dict[str, Any]] = []
         belongs, row_of = holds(query.where, document_value), projected(query)
@@ -168,7 +168,7 @@ class FleetQueries:
         reached_top = query.top is not None and last.done >= query.top
         return Page(rows, kind, _encoded(last) if is_whole and not reached_top else None)
 
-    async def _groups(self, query: Query, text: str, position: _Position, most: int) -> Page:
+    async def _groups(self, query: Query, position: _Position, most: int) -> Page:
         if query.where is None and all(item.what == _COUNT_ALL for item in query.items):
             count = await self._fleet.count(modules=query.source == "devices.modules")
             return Page([{item.key: count for item in query.items}][: query.top], "raw", None)
