@@ -1,0 +1,311 @@
+"""The composition root: the only file that names concrete adapters. Reading ``running`` shows the system."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from hubkeep.background import ActivityJob, DiskJob, RetentionJob, every
+from hubkeep.bus.in_process import InProcessBus
+from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.policies import Policies
+from hubkeep.cloud.secrets import open_seal, write_secret
+from hubkeep.connection import transports
+from hubkeep.connection.admission import Admission
+from hubkeep.connection.amqp.listener import AmqpListener
+from hubkeep.connection.authentication import Authentication
+from hubkeep.connection.clock import SystemClock
+from hubkeep.connection.deliveries import Deliveries
+from hubkeep.connection.device_twins import DeviceTwins
+from hubkeep.connection.event_encoding import AmqpEventEncoding, described
+from hubkeep.connection.https.files import FileUpload
+from hubkeep.connection.https.health import HealthPages
+from hubkeep.connection.https.listener import HttpsListener
+from hubkeep.connection.mqtt.listener import MqttListener
+from hubkeep.connection.server_certificates import ensure_server_certificates
+from hubkeep.connection.sessions import Sessions
+from hubkeep.connection.tls import ListenerContext
+from hubkeep.device.authorities import Authorities
+from hubkeep.device.bulk import BulkIdentities
+from hubkeep.device.identities import Identities
+from hubkeep.errors import StoreUnavailable
+from hubkeep.limits import Limits
+from hubkeep.messaging.cloud_to_device import CloudToDevice
+from hubkeep.messaging.configuration_runner import ConfigurationRunner
+from hubkeep.messaging.configurations import Configurations
+from hubkeep.messaging.consumer_groups import ConsumerGroups
+from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.messaging.feedback import FeedbackBatches
+from hubkeep.messaging.file_notifications import FileNotifications
+from hubkeep.messaging.files import Files
+from hubkeep.messaging.fleet_queries import FleetQueries
+from hubkeep.messaging.job_runner import JobRunner
+from hubkeep.messaging.jobs import Jobs
+from hubkeep.messaging.methods import Methods
+from hubkeep.messaging.twins import Twins
+from hubkeep.messaging.uploads import Uploads
+from hubkeep.metrics import HubMetrics, registry_of
+from hubkeep.ports import Bus, Clock
+from hubkeep.settings import Settings
+from hubkeep.store.blobs import open_blobs
+from hubkeep.store.event_log import SqliteEventLog
+from hubkeep.store.registry import Registry, locked, open_registry
+
+from .data_directory import describe, host_names, prepare
+from .failures import StartFailure, start_failures
+from .health import samples, status, unhealthy
+from .hub import Hub
+from .listening import listen, listen_metrics, most_connections, see_off
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Hub]:
+    """A hub that accepts devices. Built bottom-up; taken down in reverse, whatever fails.
+
+    Raises StartFailure, SettingsError, HubError for a store that cannot be opened.
+    """
+    async with contextlib.AsyncExitStack() as up:
+        clock = clock or SystemClock()
+        limits = settings.limits.resolve()
+        directory = settings.data
+        description = prepare(directory, settings)
+        with start_failures():
+            up.enter_context(locked(directory))
+            seal = open_seal(directory / "keys" / "sealing.key", create=description is None)
+            registry = await up.enter_async_context(
+                open_registry(directory / "registry.db", seal, is_expected=description is not None)
+            )
+        published = settings.mode == "dev" and settings.on_loopback
+        policies = Policies(registry.policies)
+        await policies.load(published=published)
+        event_log = SqliteEventLog(
+            directory / "events.db",
+            partitions=settings.events.partitions,
+            clock=clock,
+            cache_bytes=limits.event_cache,
+            uncommitted_limit=limits.uncommitted_bytes,
+        )
+        with start_failures():
+            await event_log.open(is_expected=description is not None)
+        up.push_async_callback(event_log.close)
+
+        refusals = Refusals(registry.refusals, clock, limits.refusals_kept)
+        bus = InProcessBus()
+        identities = Identities(registry.identities, bus, clock, limits)
+        await registry.identities.disconnect_all(clock.now())
+        consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
+        await consumer_groups.load()
+        authorities = Authorities(registry.authorities, bus, clock)
+        await authorities.load()
+        encoding = AmqpEventEncoding()
+        to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
+        to_device = CloudToDevice(registry.queues, bus, clock, limits)
+        feedback = FeedbackBatches(registry.queues, bus, clock, limits, settings.host_name)
+        deliveries = Deliveries(to_device, bus)
+        twins = Twins(registry.twins, bus, clock, limits)
+        methods = Methods(registry.identities, bus, clock, limits)
+        queries = FleetQueries(registry.fleet, registry.jobs, registry.configurations, to_device.counts, clock)
+        jobs = Jobs(registry.jobs, queries, methods, clock, limits)
+        runner = JobRunner(registry.jobs, jobs, queries, methods, twins, clock, limits)
+        configurations = Configurations(registry.configurations, queries, clock, limits)
+        configurer = ConfigurationRunner(registry.configurations, configurations, queries, twins, bus, clock, limits)
+        sessions = Sessions(bus, clock, limits)
+        names = host_names(settings)
+        authentication = Authentication(
+            registry.identities,
+            policies.get,
+            authorities.active,
+            host_names=names,
+            events_name=settings.events.name,
+            clock=clock,
+            limits=limits,
+            refuse=refusals.record,
+        )
+        admission = Admission(limits, most_connections(), authentication.failed.blocked)
+        certificates = ensure_server_certificates(directory, names, write_secret)
+        tls = ListenerContext(certificates.chains, settings.tls)
+        transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
+
+        device_twins = DeviceTwins(twins, authentication, refusals.record, clock)
+        mqtt = MqttListener(
+            authentication=authentication,
+            to_cloud=to_cloud,
+            log=event_log,
+            encoding=encoding,
+            deliveries=deliveries,
+            subscriptions=registry.subscriptions,
+            twins=device_twins,
+            bus=bus,
+            sessions=sessions,
+            admission=admission,
+            refuse=refusals.record,
+            clock=clock,
+            limits=limits,
+            lenient_subscriptions=settings.lenient_subscriptions,
+        )
+        amqp = AmqpListener(
+            authentication=authentication,
+            to_cloud=to_cloud,
+            log=event_log,
+            deliveries=deliveries,
+            twins=device_twins,
+            bus=bus,
+            sessions=sessions,
+            admission=admission,
+            refuse=refusals.record,
+            clock=clock,
+            limits=limits,
+            host_name=settings.host_name,
+            events_name=settings.events.name,
+            consumer_groups=consumer_groups,
+            created=event_log.created,
+        )
+        hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle)
+        file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
+        hub.file_upload = file_upload
+        activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
+        https = HttpsListener(
+            authentication=authentication,
+            identities=identities,
+            bulk=BulkIdentities(identities, registry.identities, bus, limits),
+            to_cloud=to_cloud,
+            to_device=to_device,
+            twins=twins,
+            queries=queries,
+            methods=methods,
+            jobs=jobs,
+            configurations=configurations,
+            sessions=sessions,
+            admission=admission,
+            refusals=refusals,
+            policies=policies,
+            consumer_groups=consumer_groups,
+            authorities=authorities,
+            log=event_log,
+            decode_event=described,
+            mqtt=mqtt.protocol,
+            amqp=amqp.protocol,
+            trust_bundle=certificates.trust_bundle,
+            status=lambda: status(hub, event_log, registry, sessions),
+            settle=activity.run,
+            file_upload=file_upload,
+            host_names=names,
+            address=hub.address,
+            clock=clock,
+            limits=limits,
+        )
+        up.push_async_callback(see_off, lambda: (*mqtt.links, *amqp.links, *https.connections))
+        await up.enter_async_context(https.serving())
+        metrics = HubMetrics(lambda: samples(event_log, admission, sessions, refusals, mqtt, amqp, https))
+        pages = HealthPages(registry_of(metrics), lambda: unhealthy(event_log, registry))
+        health = await up.enter_async_context(pages.serving())
+
+        background = await up.enter_async_context(_job_group())
+        up.callback(_cancel_all, tasks := [])
+        disk = DiskJob(directory, event_log, limits)
+        await disk.run()
+        retention = RetentionJob(
+            event_log,
+            clock,
+            hours=settings.events.retention_hours,
+            at_most=settings.events.retention_bytes,
+            last_enqueued=max(event_log.state(each).last_enqueued for each in range(event_log.partitions)) / 1000,
+        )
+
+        async def mqtt_deadlines() -> None:
+            mqtt.check()
+
+        async def amqp_deadlines() -> None:
+            amqp.check()
+
+        for seconds, job, name in (
+            (0.1, mqtt_deadlines, "deadlines of MQTT"),
+            (1.0, amqp_deadlines, "deadlines of AMQP"),
+            (1.0, activity.run, "activity"),
+            (1.0, disk.run, "disk"),
+            (1.0, to_device.tend, "cloud-to-device"),
+            (1.0, feedback.tend, "feedback"),
+            (60.0, retention.run, "retention"),
+        ):
+            tasks.append(background.create_task(every(seconds, job, name)))
+        if file_upload is not None:
+            tasks.append(background.create_task(every(60.0, file_upload.files.sweep, "uploads")))
+        tasks.append(background.create_task(_scrub(event_log)))
+        tasks.append(background.create_task(configurer.run()))
+        tasks.append(running_jobs := background.create_task(runner.run()))
+        up.push_async_callback(activity.run)
+
+        listening = settings.listeners
+        wanted: list[tuple[str, int | None, Callable[[], asyncio.BaseProtocol], Any]] = [
+            ("https", listening.https_port, https.protocol, tls.context),
+            ("mqtt", listening.mqtt_port, mqtt.protocol, tls.context),
+            ("amqp", listening.amqp_port, amqp.protocol, tls.context),
+            ("plain_amqp", listening.plain_amqp_port, amqp.protocol, None),
+        ]
+        for kind, port, factory, context in wanted:
+            if port is not None:
+                await listen(hub, up, kind, port, factory, context, limits.handshake_within)
+        if listening.metrics_port is not None:
+            await listen_metrics(hub, up, listening.metrics_port, health)
+        up.callback(mqtt.close)
+        up.callback(amqp.close)
+        up.callback(running_jobs.cancel)  # before links close: that they do is no device's answer
+        await describe(hub, published=published, identities=identities)
+        yield hub
+
+
+async def _file_upload(
+    settings: Settings,
+    registry: Registry,
+    bus: Bus,
+    clock: Clock,
+    limits: Limits,
+    address: Callable[[], str],
+    up: contextlib.AsyncExitStack,
+) -> FileUpload | None:
+    """What devices upload files with; None where the settings switch it off. address: the hub's own name and port."""
+    wanted = settings.files
+    if wanted.store == "off":
+        return None
+    try:
+        blobs = open_blobs(wanted, settings.data, limits)
+    except StoreUnavailable as error:
+        raise StartFailure(error.reason, error.remedy) from None
+    up.push_async_callback(blobs.close)
+    notifications = FileNotifications(
+        registry.queues,
+        bus,
+        clock,
+        limits,
+        container_url=lambda: wanted.public_url.rstrip("/") or f"https://{address()}/{wanted.container}",
+        hub_name=settings.host_name,
+    )
+    announce = notifications.announce if wanted.notifications else None
+    files = Files(registry.uploads, blobs, registry.identities, announce, clock, limits)
+    uploads = Uploads(registry.uploads, blobs, limits)
+    return FileUpload(files, uploads, await registry.uploads.signing_key(), wanted.container)
+
+
+@contextlib.asynccontextmanager
+async def _job_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that hands on a single failure as itself: why a hub cannot start is told to people."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        if len(failures.exceptions) > 1:
+            raise
+        raise failures.exceptions[0] from None
+
+
+async def _scrub(event_log: SqliteEventLog) -> None:
+    checked = await event_log.scrub()
+    log.debug("%d batches of the event log were checked", checked)
+
+
+def _cancel_all(tasks: "list[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
