@@ -127,6 +127,20 @@ def test_of_two_the_higher_priority_is_applied_until_it_goes(fleet: HubInThread)
     delete(fleet, "low")
 
 
+def test_a_new_device_is_configured_at_once(fleet: HubInThread) -> None:
+    """Not only when all twins are looked at again, which is once a minute."""
+    put(fleet, "at-start", configuration("STARTSWITH(deviceId, 'new')", settings={"properties.desired.a": 1}))
+    assert eventually(lambda: get(fleet, "at-start")["systemMetrics"]["results"]["targetedCount"] == 0)
+    began = fleet.clock.monotonic()
+    fleet.create_device("new-alone")
+    becomes(fleet, {"new-alone": {"a": 1}})
+    records = [{"id": f"new-{number}", "importMode": "create"} for number in range(50)]
+    assert request(fleet, "POST", f"/devices?{VERSION}", records).status == 200
+    becomes(fleet, {f"new-{number}": {"a": 1} for number in (0, 25, 49)})
+    assert fleet.clock.monotonic() - began < fleet.settings.limits.resolve().configuration_period
+    delete(fleet, "at-start")
+
+
 def test_of_modules(fleet: HubInThread) -> None:
     identity = {"deviceId": "press-1", "moduleId": "vision"}
     assert request(fleet, "PUT", f"/devices/press-1/modules/vision?{VERSION}", identity).status == 200

@@ -180,6 +180,7 @@ class BulkIdentities:
             return outcomes
         async with self._identities.creating:
             results = await self._store.edit(edits)
+        created: list[Identity] = []
         for (place, twin), result in zip(places, results, strict=True):
             if isinstance(result, HubError):
                 outcomes[place] = result
@@ -187,6 +188,10 @@ class BulkIdentities:
             held, kept = result
             outcomes[place] = kept.identity
             self._tell(held, kept, twin)
+            if held.identity is None and kept.identity is not None:
+                created += (kept.identity, *kept.modules)
+        if created:
+            self._identities.tell_created(created)
         return outcomes
 
     def _tell(self, held: Held, kept: Kept, twin: TwinEdit | None) -> None:

@@ -21,7 +21,7 @@ from hubkeep.errors import (
     TooManyModules,
 )
 from hubkeep.limits import IDENTITY_ID, LIST_TOP, STATUS_REASON, Limits
-from hubkeep.model import SYSTEM_MODULES, AuthenticationType, Identity, IdentityChange, Status
+from hubkeep.model import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Identity, IdentityChange, Status
 from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
 
 from .keys import check_key, new_key
@@ -63,9 +63,11 @@ class Identities:
         module DeviceNotFound, ModuleAlreadyExists, TooManyModules.
         """
         identity = self.fresh(wanted)
+        system_modules = self.system_modules(identity) if identity.iot_edge else ()
         async with self.creating:
             await self._check_quota(identity)
-            await self._store.create(identity, *(self.system_modules(identity) if identity.iot_edge else ()))
+            await self._store.create(identity, *system_modules)
+        self.tell_created([identity, *system_modules])
         return identity
 
     async def update(self, wanted: Identity, etag: str, *, keep_authentication: bool = False) -> Identity:
@@ -149,6 +151,7 @@ class Identities:
         for module in self.system_modules(device):
             with contextlib.suppress(ModuleAlreadyExists, DeviceNotFound):
                 await self._store.create(module)
+                self.tell_created([module])
 
     def updated(self, stored: Identity, wanted: Identity, *, keep_authentication: bool = False) -> Identity:
         """``stored`` with all that may be written replaced, credentials made already. Raises BadRequest."""
@@ -167,6 +170,11 @@ class Identities:
             last_activity=stored.last_activity,
         )
         return _with_scopes(identity, stored)
+
+    def tell_created(self, identities: Sequence[Identity]) -> None:
+        """Say that they are there, durably: who looks after new ones need not search for them."""
+        names = tuple((each.device_id, each.module_id) for each in identities)
+        self._bus.publish("identity.created", IdentitiesCreated(names))
 
     def tell(self, before: Identity, after: Identity) -> None:
         """Cut the live links that a durable change leaves no right to be there."""

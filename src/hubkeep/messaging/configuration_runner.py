@@ -58,7 +58,8 @@ class ConfigurationRunner:
         self._changed = asyncio.Event()
         self._changed.set()
         configurations.wake = self._changed.set
-        bus.subscribe("twin.changed", lambda _change: self._changed.set())
+        for subject in ("twin.changed", "identity.created"):
+            bus.subscribe(subject, lambda _change: self._changed.set())
 
     async def run(self) -> None:
         """Until it is cancelled; an evaluation that fails does not end the next (L-R1)."""

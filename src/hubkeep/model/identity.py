@@ -50,3 +50,9 @@ class IdentityChange(msgspec.Struct, frozen=True):
     device_id: str
     module_id: str
     change: Literal["disabled", "deleted", "credentials"]
+
+
+class IdentitiesCreated(msgspec.Struct, frozen=True):
+    """Published as ``identity.created`` once they are durable, those of one request together. names: device, module."""
+
+    names: tuple[tuple[str, str], ...]
