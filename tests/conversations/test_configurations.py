@@ -48,7 +48,9 @@ def delete(hub: HubInThread, name: str) -> int:
 
 
 def desired(hub: HubInThread, twin: str) -> dict[str, Any]:
-    section = request(hub, "GET", f"/twins/{twin}?{VERSION}").body["properties"]["desired"]
+    """Of a twin that is not there: what no twin has."""
+    answer = request(hub, "GET", f"/twins/{twin}?{VERSION}")
+    section = answer.body["properties"]["desired"] if answer.status == 200 else {"no": "twin"}
     return {name: value for name, value in section.items() if not name.startswith("$")}
 
 

@@ -105,6 +105,12 @@ class Identities:
         await self.get(device_id)
         return await self._store.modules(device_id)
 
+    async def ensure_module(self, device_id: str, module_id: str) -> None:
+        """Register a module where it is not registered yet. Raises as ``create`` does."""
+        if await self._store.get(device_id, module_id) is None:
+            with contextlib.suppress(ModuleAlreadyExists):
+                await self.create(Identity(device_id=device_id, module_id=module_id, managed_by="iotEdge"))
+
     async def list(self, top: int) -> Sequence[Identity]:
         """At most ``top`` devices by id. Raises BadRequest when ``top`` is not 1 to 1000."""
         if not 1 <= top <= LIST_TOP.value:

@@ -8,15 +8,17 @@ reads the whole fleet once, some twins at a time, and takes at most a tenth of t
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from hubkeep.errors import HubError
 from hubkeep.limits import Limits
-from hubkeep.model import Configuration, Hold, HoldStatus, Json
+from hubkeep.model import Configuration, ContentKind, Hold, HoldStatus, Json
 from hubkeep.ports import Bus, Clock, ConfigurationStore
 from hubkeep.query import Query, document_value, holds
 
-from .configurations import Configurations, settings_patch, without_settings
+from .configuration_content import settings_patch, without_settings
+from .configurations import Configurations
+from .edge_deployments import EdgeDeployments
 from .fleet_queries import FleetQueries
 from .twin_sections import difference, merged
 from .twins import Twins
@@ -49,11 +51,12 @@ class ConfigurationRunner:
         configurations: Configurations,
         queries: FleetQueries,
         twins: Twins,
+        edges: EdgeDeployments,
         bus: Bus,
         clock: Clock,
         limits: Limits,
     ) -> None:
-        self._store, self._queries, self._twins = store, queries, twins
+        self._store, self._queries, self._twins, self._edges = store, queries, twins, edges
         self._clock, self._limits = clock, limits
         self._changed = asyncio.Event()
         self._changed.set()
@@ -84,12 +87,16 @@ class ConfigurationRunner:
     async def evaluate(self) -> None:
         """Every twin of a kind that any configuration is or was for."""
         every = await self._store.all()
-        for of_modules in (False, True):
-            of_kind = {each.number: each for each in every if each.of_modules is of_modules}
+        for kind in get_args(ContentKind):
+            of_kind = {each.number: each for each in every if each.kind == kind}
             if not of_kind:
                 continue
             targets = self._targets(of_kind.values())
-            async for documents in self._queries.documents(Query("devices.modules" if of_modules else "devices")):
+            if kind == "modulesContent":
+                await self._edges.evaluate(of_kind, targets)
+                continue
+            query = Query("devices.modules" if kind == "moduleContent" else "devices")
+            async for documents in self._queries.documents(query):
                 await self._evaluate_some(documents, targets, of_kind)
         if any(each.is_deleted for each in every):
             await self._store.forget_deleted()

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -18,14 +18,14 @@ from hubkeep.errors import (
     QueryInvalid,
 )
 from hubkeep.limits import QUERY_PAGE, Limits
-from hubkeep.model import Configuration, Json
+from hubkeep.model import Configuration, ContentKind, Json
 from hubkeep.ports import Clock, ConfigurationStore
 
+from .configuration_content import checked_content
+from .configuration_queries import reported_queries
 from .fleet_queries import FleetQueries
-from .twin_sections import checked
 
 _ID: Final = re.compile(r"[a-z0-9\-+%_*!']{1,128}")
-_PREFIX: Final = "properties.desired."
 _ANY: Final = "*"
 _MOST_PRIORITY: Final = 2**31 - 1
 
@@ -43,12 +43,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(NamedTuple):
-    """results: of its own metrics, by name."""
+    """results: of its own metrics, by name. reported: what edge devices say of it, by the name of the hub's metric."""
 
     configuration: Configuration
     targeted: int
     applied: int
     results: Mapping[str, int]
+    reported: Mapping[str, int]
 
 
 class Configurations:
@@ -56,7 +57,9 @@ class Configurations:
 
     def __init__(self, store: ConfigurationStore, queries: FleetQueries, clock: Clock, limits: Limits) -> None:
         self._store, self._queries, self._clock, self._limits = store, queries, clock, limits
-        self._results: dict[int, dict[str, int]] = {}  # as they were counted last
+        # as they were counted last
+        self._results: dict[int, dict[str, int]] = {}
+        self._reported: dict[int, dict[str, int]] = {}
         self.wake: Callable[[], None] = lambda: None
 
     async def create(self, configuration_id: str, wanted: Wanted) -> Measured:
@@ -66,12 +69,12 @@ class Configurations:
         if await self._find(configuration_id) is not None:
             raise ConfigurationAlreadyExists
         now = self._clock.now()
-        content, of_modules = self._checked_content(wanted.content)
-        self._check(wanted, of_modules=of_modules)
+        kind, content = checked_content(wanted.content, self._limits)
+        self._check(wanted, kind)
         await self._store.add(
             Configuration(
                 configuration_id=configuration_id,
-                of_modules=of_modules,
+                kind=kind,
                 content=content,
                 condition=wanted.condition.strip(),
                 priority=wanted.priority,
@@ -90,9 +93,12 @@ class Configurations:
     async def update(self, configuration_id: str, wanted: Wanted, etag: str) -> Measured:
         """Content stays as it is. Raises as ``create``; ConfigurationNotFound, PreconditionFailed."""
         before = await self._known(configuration_id)
-        if wanted.content is not None and self._checked_content(wanted.content)[0] != before.content:
+        if wanted.content is not None and checked_content(wanted.content, self._limits) != (
+            before.kind,
+            before.content,
+        ):
             raise BadRequest("The content of a configuration cannot be changed.", remedy="make another configuration")
-        self._check(wanted, of_modules=before.of_modules)
+        self._check(wanted, before.kind)
         after = msgspec.structs.replace(
             before,
             condition=wanted.condition.strip(),
@@ -110,17 +116,16 @@ class Configurations:
         before = await self._known(configuration_id)
         await self._replace(before, msgspec.structs.replace(before, is_deleted=True), etag)
         self._results.pop(before.number, None)
+        self._reported.pop(before.number, None)
 
     async def get(self, configuration_id: str) -> Measured:
         """Its own metrics are counted now. Raises ConfigurationNotFound."""
         configuration = await self._known(configuration_id)
-        results: dict[str, int] = {}
-        for name, query in configuration.metrics.items():
-            try:
-                results[name] = await self._count(query)
-            except HubError:
-                continue  # one that takes too long has no result
+        results, reported = [
+            await self._counts(each) for each in (configuration.metrics, reported_queries(configuration))
+        ]
         self._results[configuration.number] = results
+        self._reported[configuration.number] = reported
         return (await self._measured([configuration]))[0]
 
     async def list(self, top: int) -> Sequence[Measured]:
@@ -141,9 +146,23 @@ class Configurations:
     async def _measured(self, configurations: Sequence[Configuration]) -> Sequence[Measured]:
         counts = await self._store.counts()
         return [
-            Measured(each, *counts.get(each.number, (0, 0)), self._results.get(each.number, {}))
+            Measured(
+                each,
+                *counts.get(each.number, (0, 0)),
+                self._results.get(each.number, {}),
+                self._reported.get(each.number, dict.fromkeys(reported_queries(each), 0)),
+            )
             for each in configurations
         ]
+
+    async def _counts(self, queries: Mapping[str, str]) -> dict[str, int]:
+        results: dict[str, int] = {}
+        for name, query in queries.items():
+            try:
+                results[name] = await self._count(query)
+            except HubError:
+                continue  # one that takes too long has no result
+        return results
 
     async def _count(self, query: str) -> int:
         count, continuation = 0, ""
@@ -168,23 +187,7 @@ class Configurations:
             raise PreconditionFailed
         self.wake()
 
-    def _checked_content(self, content: Json | None) -> tuple[Json, bool]:
-        """The content, and whether it is for modules. Raises BadRequest."""
-        kinds = [kind for kind, value in (content or {}).items() if value is not None]
-        if kinds == ["modulesContent"]:
-            raise BadRequest("Edge deployments are not built.", remedy="applyConfigurationContent sets one device's")
-        if kinds not in (["deviceContent"], ["moduleContent"]):
-            raise BadRequest("The content has either deviceContent or moduleContent.")
-        settings = (content or {})[kinds[0]]
-        if not isinstance(settings, dict) or not settings:
-            raise BadRequest("The content has paths of desired properties and their values.")
-        for path in settings:
-            if not path.startswith(_PREFIX):
-                raise BadRequest(f"A path of the content begins with {_PREFIX}")
-        checked("desired", settings_patch(settings), self._limits)
-        return settings, kinds == ["moduleContent"]
-
-    def _check(self, wanted: Wanted, *, of_modules: bool) -> None:
+    def _check(self, wanted: Wanted, kind: ContentKind) -> None:
         if not 0 <= wanted.priority <= _MOST_PRIORITY:
             raise BadRequest(f"priority must be 0 to {_MOST_PRIORITY}.")
         if len(wanted.metrics) > self._limits.configuration_metrics:
@@ -194,42 +197,8 @@ class Configurations:
         if not (condition := wanted.condition.strip()):
             return
         source = self._queries.parse_target(condition).source
-        if condition != "*" and (source == "devices.modules") != of_modules:
+        if condition != "*" and (source == "devices.modules") != (kind == "moduleContent"):
             raise QueryInvalid("The target condition is not of the kind of the content: devices or devices.modules.")
-
-
-def settings_patch(settings: Mapping[str, Any]) -> Json:
-    """Paths and values as one patch of desired properties. Raises BadRequest where a path is below another."""
-    patch: Json = {}
-    for path, value in settings.items():
-        *parents, last = path.removeprefix(_PREFIX).split(".")
-        place = patch
-        for name in parents:
-            place = place.setdefault(name, {})
-            if not isinstance(place, dict):
-                raise BadRequest("A path of the content is below another one.")
-        if last in place:
-            raise BadRequest("A path of the content is below another one.")
-        place[last] = value
-    return patch
-
-
-def without_settings(properties: Json, settings: Mapping[str, Any]) -> Json:
-    """Desired properties without what stands at the paths, and without objects that this leaves empty."""
-    for path in settings:
-        properties = _without(properties, path.removeprefix(_PREFIX).split("."))
-    return properties
-
-
-def _without(properties: Json, path: Sequence[str]) -> Json:
-    name, *rest = path
-    if name not in properties:
-        return properties
-    left = {key: value for key, value in properties.items() if key != name}
-    inner = properties[name]
-    if rest and isinstance(inner, dict) and (kept := _without(inner, rest)):
-        return {**properties, name: kept}
-    return left if not rest or isinstance(inner, dict) else properties
 
 
 def _error(parse: Callable[[str], object], text: str) -> str:

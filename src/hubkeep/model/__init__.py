@@ -1,7 +1,7 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
 from .authority import Authority, AuthorityState
-from .configuration import Configuration, Hold, HoldStatus
+from .configuration import Configuration, ContentKind, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
 from .identity import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Identity, IdentityChange, Status
@@ -37,6 +37,7 @@ __all__ = [
     "AuthorityState",
     "Configuration",
     "ConsumerGroup",
+    "ContentKind",
     "DesiredPatch",
     "Feedback",
     "FeedbackStatus",

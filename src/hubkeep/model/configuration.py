@@ -8,18 +8,20 @@ import msgspec
 from .twin import Json
 
 HoldStatus = Literal["Targeted", "Applied"]
+# what a configuration is for: devices, modules, or the modules of edge devices (an edge deployment)
+ContentKind = Literal["deviceContent", "moduleContent", "modulesContent"]
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """Times: Unix seconds.
 
     number: the hub's own name of it, never used twice; 0 until it is stored. content: paths of desired properties
-    (``properties.desired.speed``) to values. condition: of its targets; empty for nobody. is_deleted: what it set has
-    still to be taken back.
+    (``properties.desired.speed``) to values; of ``modulesContent``, those of each module by its id. condition: of its
+    targets; empty for nobody. is_deleted: what it set has still to be taken back.
     """
 
     configuration_id: str
-    of_modules: bool
+    kind: ContentKind
     content: Json
     condition: str
     priority: int

@@ -36,6 +36,7 @@ from hubkeep.messaging.configuration_runner import ConfigurationRunner
 from hubkeep.messaging.configurations import Configurations
 from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
+from hubkeep.messaging.edge_deployments import EdgeDeployments
 from hubkeep.messaging.feedback import FeedbackBatches
 from hubkeep.messaging.file_notifications import FileNotifications
 from hubkeep.messaging.files import Files
@@ -111,7 +112,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         jobs = Jobs(registry.jobs, queries, methods, clock, limits)
         runner = JobRunner(registry.jobs, jobs, queries, methods, twins, clock, limits)
         configurations = Configurations(registry.configurations, queries, clock, limits)
-        configurer = ConfigurationRunner(registry.configurations, configurations, queries, twins, bus, clock, limits)
+        edges = EdgeDeployments(registry.configurations, queries, twins, identities.ensure_module)
+        configurer = ConfigurationRunner(
+            registry.configurations, configurations, queries, twins, edges, bus, clock, limits
+        )
         sessions = Sessions(bus, clock, limits)
         names = host_names(settings)
         authentication = Authentication(

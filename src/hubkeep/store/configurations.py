@@ -16,7 +16,6 @@ from .tables import CONFIGURATION, CONFIGURATION_HOLD, IDENTITY
 from .writer import Row, Writer, read
 
 _JSON: Final = ("content", "labels", "metrics")
-_TRUTHS: Final = ("of_modules", "is_deleted")
 _HOLD: Final = CONFIGURATION_HOLD.c
 _RELEASE: Final = delete(CONFIGURATION_HOLD).where(
     _HOLD.number == bind("number"), _HOLD.device_id == bind("device_id"), _HOLD.module_id == bind("module_id")
@@ -123,4 +122,4 @@ def _row(configuration: Configuration) -> Row:
 def _configuration(row: Row) -> Configuration:
     values: dict[str, Any] = dict(row)
     values |= {name: msgspec.json.decode(row[name]) for name in _JSON}
-    return Configuration(**(values | {name: bool(row[name]) for name in _TRUTHS}))
+    return Configuration(**(values | {"is_deleted": bool(row["is_deleted"])}))

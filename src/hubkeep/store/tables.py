@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0010"  # the newest migration
+HEAD: Final = "0015"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -235,7 +235,7 @@ CONFIGURATION: Final = Table(
     METADATA,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("configuration_id", String, nullable=False),
-    Column("of_modules", Boolean, nullable=False),
+    Column("kind", String, nullable=False),
     Column("content", Text, nullable=False),
     Column("condition", Text, nullable=False),
     Column("priority", BigInteger, nullable=False),

@@ -1,5 +1,6 @@
 """The service REST surface of configurations. Source: service-protocols 2.11."""
 
+import functools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -7,18 +8,17 @@ import msgspec
 from aiohttp import web
 
 from hubkeep.device.identities import Identities
-from hubkeep.errors import BadRequest, ModuleNotFound
-from hubkeep.limits import CONFIGURATIONS, HTTP_SERVICE_BODY
-from hubkeep.messaging.configurations import Configurations, Measured, Wanted, settings_patch
+from hubkeep.errors import BadRequest
+from hubkeep.limits import CONFIGURATIONS, HTTP_SERVICE_BODY, Limits
+from hubkeep.messaging.configuration_content import check_module, check_system_modules, with_module_settings
+from hubkeep.messaging.configuration_queries import system_queries
+from hubkeep.messaging.configurations import Configurations, Measured, Wanted
 from hubkeep.messaging.twins import Twins
-from hubkeep.model import Identity
 
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
 from .bodies import json_as
 from .exchange import Endpoint, Exchange
-
-_WHOLE = "properties.desired"
 
 
 class _Metrics(msgspec.Struct, frozen=True):
@@ -56,9 +56,10 @@ class ConfigurationSurface:
         identities: Identities,
         twins: Twins,
         settle: Callable[[], Awaitable[None]],
+        limits: Limits,
     ) -> None:
         self._configurations, self._identities, self._twins = configurations, identities, twins
-        self._settle = settle
+        self._settle, self._limits = settle, limits
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -116,26 +117,15 @@ class ConfigurationSurface:
         body = json_as(_Content, await exchange.body(HTTP_SERVICE_BODY.value))
         device_id = exchange.values["id"]
         device = await self._identities.get(device_id)
-        if device.iot_edge and not {"$edgeAgent", "$edgeHub"} <= set(body.modules_content):
-            raise BadRequest("modulesContent of an edge device has $edgeAgent and $edgeHub.")
-        patches = {module: _desired(settings) for module, settings in body.modules_content.items()}
-        for module, (desired, is_whole) in patches.items():
-            try:
-                await self._identities.get(device_id, module)
-            except ModuleNotFound:
-                await self._identities.create(Identity(device_id=device_id, module_id=module))
-            write = self._twins.replace_desired if is_whole else self._twins.update_desired
-            await write(device_id, module, desired)
+        if device.iot_edge:
+            check_system_modules(body.modules_content)
+        for settings in body.modules_content.values():
+            check_module(settings, self._limits)
+        for module, settings in body.modules_content.items():
+            await self._identities.ensure_module(device_id, module)
+            rewrite = functools.partial(with_module_settings, settings=settings)
+            await self._twins.rewrite_desired(device_id, module, rewrite)
         return no_content()
-
-
-def _desired(settings: dict[str, Any]) -> tuple[Any, bool]:
-    """What a module should desire, and whether in place of all it did. Raises BadRequest."""
-    if list(settings) == [_WHOLE]:
-        return settings[_WHOLE], True
-    if not all(path.startswith(f"{_WHOLE}.") for path in settings):
-        raise BadRequest(f"A path of the content is {_WHOLE}, or begins with it and a dot.")
-    return settings_patch(settings), False
 
 
 def _answer(measured: Measured) -> web.Response:
@@ -149,35 +139,16 @@ def configuration_to_json(measured: Measured) -> dict[str, Any]:
         "id": one.configuration_id,
         "schemaVersion": one.schema_version,
         "labels": one.labels,
-        "content": {"moduleContent" if one.of_modules else "deviceContent": one.content},
+        "content": {one.kind: one.content},
         "contentType": one.content_type,
         "targetCondition": one.condition,
         "createdTimeUtc": time_stamp(one.created),
         "lastUpdatedTimeUtc": time_stamp(one.updated),
         "priority": one.priority,
         "systemMetrics": {
-            "results": {"targetedCount": measured.targeted, "appliedCount": measured.applied},
-            "queries": {"targetedCount": _targeted_query(measured), "appliedCount": _applied_query(measured)},
+            "results": {"targetedCount": measured.targeted, "appliedCount": measured.applied, **measured.reported},
+            "queries": system_queries(one),
         },
         "metrics": {"results": dict(measured.results), "queries": one.metrics},
         "etag": one.etag,
     }
-
-
-def _select(measured: Measured) -> str:
-    one = measured.configuration
-    return "select deviceId, moduleId from devices.modules" if one.of_modules else "select deviceId from devices"
-
-
-def _targeted_query(measured: Measured) -> str:
-    condition, select = measured.configuration.condition, _select(measured)
-    if condition in {"", "*"}:
-        return select if condition else ""
-    lowered = condition.lower()
-    if lowered.startswith("from "):  # it names its collection itself
-        return f"{select.partition(' from ')[0]} {condition}"
-    return f"{select} where {condition}"
-
-
-def _applied_query(measured: Measured) -> str:
-    return f"{_select(measured)} where configurations.[[{measured.configuration.configuration_id}]].status = 'Applied'"

@@ -120,7 +120,7 @@ class HttpsListener:
             *QuerySurface(queries, settle).endpoints(),
             *method_surface.MethodSurface(methods).endpoints(),
             *JobSurface(jobs, settle).endpoints(),
-            *ConfigurationSurface(configurations, identities, twins, settle).endpoints(),
+            *ConfigurationSurface(configurations, identities, twins, settle, limits).endpoints(),
             *DigitalTwinSurface(twins, methods, limits).endpoints(),
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),

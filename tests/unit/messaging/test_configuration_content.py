@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubkeep.messaging.configurations import settings_patch, without_settings
+from hubkeep.messaging.configuration_content import settings_patch, without_settings
 from hubkeep.messaging.twin_sections import difference, merged
 
 NAMES = st.sampled_from("abc")
