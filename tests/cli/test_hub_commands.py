@@ -101,13 +101,28 @@ def test_hangup_reloads_certificates_and_log_level(tmp_path: Path) -> None:
         assert hub.stop().status == 0
 
 
-def test_nothing_is_kept_of_an_ephemeral_hub(tmp_path: Path) -> None:
+def test_nothing_is_kept_of_an_ephemeral_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     with hub_process(tmp_path / "unused", "--ephemeral") as hub:
         data = Path(hub.ready["data"])
         assert data.is_dir()
         assert hub.stop(signal.SIGINT).status == 0
     assert not data.exists()
     assert not (tmp_path / "unused").exists()
+    assert not list(temporary.iterdir())
+
+
+def test_a_hub_with_a_directory_of_its_own_uses_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is killed can take nothing away, so there must be nothing."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with hub_process(tmp_path / "hub") as hub:
+        hub.process.kill()
+        hub.process.wait()
+    assert not list(temporary.iterdir())
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:

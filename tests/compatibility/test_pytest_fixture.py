@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from azure.iot.device import IoTHubDeviceClient
 
+from hubkeep.server import StartFailure
+from hubkeep.settings import SettingsError
 from hubkeep.testing import HubInThread, hub
 
 __all__ = ["hub"]
@@ -34,6 +38,18 @@ def test_time_passes_when_the_test_says_so(hub: HubInThread) -> None:
     before = hub.clock.now()
     hub.clock.move(3600)
     assert hub.clock.now() - before >= 3600
+
+
+def test_hubs_of_tests_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with HubInThread() as other, other.trusted():
+        other.create_device("press-07")
+        assert list(tmp_path.iterdir())
+    with pytest.raises(SettingsError):
+        HubInThread(log_levle="warning")
+    with pytest.raises(StartFailure), HubInThread(listeners={"mqtt_port": 1}, address="192.0.2.1", mode="serve"):
+        pytest.fail("no hub can be there")
+    assert not list(tmp_path.iterdir())
 
 
 FRESH_PROJECT = """

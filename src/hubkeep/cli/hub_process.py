@@ -65,8 +65,9 @@ def serve(settings: Settings, *, as_json: bool, ephemeral: bool = False, config:
     """Serve until SIGTERM or SIGINT. Raises CommandFailure when the hub cannot start."""
     logs.configure(settings)
     raise_descriptor_limit()
-    with tempfile.TemporaryDirectory(prefix="hubkeep-") as folder:
+    with contextlib.ExitStack() as kept:
         if ephemeral:
+            folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="hubkeep-"))
             settings = settings.model_copy(update={"data": Path(folder)})
         run_loop(_serve(settings, as_json=as_json, config=config))
 

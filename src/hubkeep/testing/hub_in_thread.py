@@ -61,9 +61,13 @@ class HubInThread:
         self.host_name = self.address = address or free_address()
         listeners = {"address": self.address, "metrics_port": 0, **settings.pop("listeners", {})}
         names = settings.pop("host_names", (self.host_name,))
-        self.settings: Settings = load(
-            None, **{"mode": "dev", "data": self.data, "host_names": names, "listeners": listeners, **settings}
-        )
+        try:
+            self.settings: Settings = load(
+                None, **{"mode": "dev", "data": self.data, "host_names": names, "listeners": listeners, **settings}
+            )
+        except BaseException:
+            self._remove_folder()
+            raise
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hub: Hub | None = None
         self._stop: asyncio.Event | None = None
@@ -72,7 +76,11 @@ class HubInThread:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._started.result(_START_WITHIN)
+        try:
+            self._started.result(_START_WITHIN)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,6 +91,9 @@ class HubInThread:
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_START_WITHIN)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
