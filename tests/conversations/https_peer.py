@@ -1,8 +1,10 @@
 """A small HTTPS client that sends requests as they are written, and raw bytes."""
 
+import contextlib
 import http.client
 import json
 import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +51,26 @@ def request(
         return read(connection.getresponse())
     finally:
         connection.close()
+
+
+Ask = Callable[[str, str, object, str], Answer]
+
+
+@contextlib.contextmanager
+def kept_alive(hub: HubInThread) -> Iterator[Ask]:
+    """Requests (method, path, body, token) that share one connection; the hub closing it fails the next one."""
+    context = ssl.create_default_context(cafile=str(hub.trust_bundle))
+    connection = http.client.HTTPSConnection(hub.host_name, hub.hub.ports["https"], context=context, timeout=10)
+    connection.connect()
+    connection.auto_open = 0  # instead of another connection
+
+    def ask(method: str, path: str, body: object, token: str) -> Answer:
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, payload, {"Authorization": token} if token else {})
+        return read(connection.getresponse())
+
+    with contextlib.closing(connection):
+        yield ask
 
 
 def read(response: http.client.HTTPResponse) -> Answer:

@@ -29,7 +29,8 @@ KeyName = Literal["primary", "secondary"]
 class Authentication:
     """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name.
 
-    authorities: those that speak for devices now."""
+    authorities: those that speak for devices now. changes: how often ``note_change`` was told.
+    """
 
     def __init__(
         self,
@@ -53,7 +54,12 @@ class Authentication:
         self._paths = DevicePaths(authorities)
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
+        self.changes = 0
         self.failed = FailedLogins(limits, clock)
+
+    def note_change(self, _change: object) -> None:
+        """What a credential was good for may be over: nobody relies any more on one that was proved before."""
+        self.changes += 1
 
     # -- credentials -------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             limits=limits,
             refuse=refusals.record,
         )
+        for subject in ("identity.changed", "authority.removed"):
+            bus.subscribe(subject, authentication.note_change)
         admission = Admission(limits, most_connections(), authentication.failed.blocked)
         certificates = ensure_server_certificates(directory, names, write_secret)
         tls = ListenerContext(certificates.chains, settings.tls)

@@ -23,6 +23,11 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _ENCODINGS:
         raise UnsupportedEncoding(reason=f"content encoding {encoding[:64]!r}").by("L-H4")
+    if request.content.is_eof() and request.content.exception() is None:  # came whole with its head, as most do
+        body = request.content.read_nowait()
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
     chunks = [chunk async for chunk in body_chunks(request, limit, within=HTTP_REQUEST_WITHIN.value)]
     return b"".join(chunks)
 
@@ -34,9 +39,8 @@ async def body_chunks(request: web.BaseRequest, limit: int, *, within: float | N
     Raises MessageTooLarge (by the length told or by count), RequestTimeout for one that comes too slowly (L-L19),
     BadRequest for broken chunks. After MessageTooLarge and RequestTimeout the connection ends.
     """
-    too_large = MessageTooLarge(reason=f"the body is larger than {limit} bytes", remedy="send less at once").by("L-H3")
     if (request.content_length or 0) > limit:
-        raise too_large
+        raise _too_large(limit)
     if request.headers.get("Expect", "").lower() == "100-continue" and request.can_read_body:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # what aiohttp takes for an answer begun
@@ -53,13 +57,17 @@ async def body_chunks(request: web.BaseRequest, limit: int, *, within: float | N
             waited += loop.time() - asked
             count += len(chunk)
             if count > limit:
-                raise too_large
+                raise _too_large(limit)
             if chunk:
                 yield chunk
     except TimeoutError:
         raise RequestTimeout(reason=f"{count} bytes of the body came in time").by("L-L19") from None
     except (web.RequestPayloadError, BadHttpMessage) as error:
         raise BadRequest(reason=f"the body is broken: {type(error).__name__}").by("L-H1") from None
+
+
+def _too_large(limit: int) -> MessageTooLarge:
+    return MessageTooLarge(reason=f"the body is larger than {limit} bytes", remedy="send less at once").by("L-H3")
 
 
 def from_base64(text: str, what: str) -> bytes:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
 
@@ -16,6 +17,8 @@ from hubkeep.model import LinkInfo
 from ..admission import Ticket
 from ..peers import is_out_of_measure, link_info
 from .answers import refusal_answer, refusal_bytes, standard_headers
+from .exchange import Place
+from .proofs import LastProof
 
 if TYPE_CHECKING:
     from .listener import HttpsListener
@@ -34,7 +37,21 @@ class HttpsConnection(web.RequestHandler):
     The watch counts only while the connection waits for a request (``_waiter``): a body is counted by who reads it.
     """
 
-    __slots__ = ("_head", "_head_bytes", "_head_timer", "_listener", "_socket", "link", "ticket", "tunnel", "when_lost")
+    __slots__ = (
+        "_client",
+        "_head",
+        "_head_bytes",
+        "_head_timer",
+        "_listener",
+        "_named",
+        "_socket",
+        "link",
+        "place",
+        "proof",
+        "ticket",
+        "tunnel",
+        "when_lost",
+    )
 
     def __init__(self, listener: "HttpsListener", server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -55,13 +72,16 @@ class HttpsConnection(web.RequestHandler):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._socket: asyncio.WriteTransport | None = None  # aiohttp forgets its own before it is closed
-        self.link = LinkInfo("https")
+        self.link = self._named = LinkInfo("https")
+        self._client = ""  # the user agent that _named tells
+        self.place: Place | None = None
+        self.proof = LastProof()
         self.ticket: Ticket | None = None
         self.tunnel: Tunnel | None = None
         self.when_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.link = link_info("https", transport)
+        self.link = self._named = link_info("https", transport)
         self.ticket = self._listener.admission.admit(self.link.peer.rpartition(":")[0])
         self._socket = cast(asyncio.WriteTransport, transport)  # the fast transports have no common class with it
         super().connection_made(transport)
@@ -106,9 +126,13 @@ class HttpsConnection(web.RequestHandler):
         if self._socket is not None:
             self._socket.abort()
 
-    def begin(self) -> None:
-        """A request is being handled: its head is complete."""
+    def begin(self, user_agent: str) -> LinkInfo:
+        """A request is being handled: its head is complete. The link, with what the client calls itself."""
         self._unwatch()
+        if user_agent != self._client:
+            self._client = user_agent
+            self._named = msgspec.structs.replace(self.link, client=user_agent[:256])
+        return self._named
 
     def authenticated(self) -> None:
         """The request's credential is good: the connection counts no longer among strangers."""
@@ -148,7 +172,6 @@ class HttpsConnection(web.RequestHandler):
             data = data.lstrip(b"\r\n")
             if not data:
                 return True
-            self._watch()
             self._head = data[:64]
         overlap = self._head[-3:] if self._head_bytes else b""
         end = (overlap + data).find(_END_OF_HEAD)
@@ -156,6 +179,7 @@ class HttpsConnection(web.RequestHandler):
             self._head_bytes += end
             self._unwatch()
         else:
+            self._watch()
             self._head_bytes += len(data)
             if len(data) >= 3 or not overlap:
                 self._head = self._head[:61] + data[-3:]

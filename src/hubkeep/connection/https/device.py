@@ -11,6 +11,7 @@ from hubkeep.errors import BadRequest
 from hubkeep.limits import HTTP_DEVICE_BODY
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.model import Message, SystemProperties
+from hubkeep.model.message import NO_SYSTEM_PROPERTIES
 
 from ..sessions import Sessions
 from ..timestamps import milliseconds
@@ -22,6 +23,7 @@ _BATCH: Final = "application/vnd.microsoft.iothub.json"
 _APPLICATION: Final = "iothub-app-"
 _AT_ONCE: Final = 200  # messages of a batch read before others get their turn
 _EXPIRY: Final = "iothub-expiry"
+_OURS: Final = frozenset({b"iothub-", b"dt-subj"})  # how the names of headers begin that say something of a message
 _SYSTEM: Final = {
     "iothub-to": "to",
     "iothub-messageid": "message_id",
@@ -70,7 +72,8 @@ class DeviceSurface:
 
 def message_from_headers(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Message:
     """A message whose properties are the headers of its request. Raises BadRequest for a date that is none."""
-    return _message(body, {_text(name): _text(value) for name, value in headers}, strangers=False)
+    given = {_text(name): _text(value) for name, value in headers if name[:7].lower() in _OURS}
+    return _message(body, given, strangers=False)
 
 
 def _array(value: Any) -> list[Any]:
@@ -117,7 +120,8 @@ def _message(body: bytes, given: Mapping[str, str], *, strangers: bool) -> Messa
             properties[name[len(_APPLICATION) :]] = value
         elif strangers:
             properties[name] = value
-    return Message(body=body, system=msgspec.convert(system, SystemProperties), properties=properties)
+    known = msgspec.convert(system, SystemProperties) if system else NO_SYSTEM_PROPERTIES
+    return Message(body=body, system=known, properties=properties)
 
 
 def _plain(value: Any) -> str:

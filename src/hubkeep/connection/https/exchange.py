@@ -10,6 +10,7 @@ from hubkeep.errors import BadRequest
 from hubkeep.model import LinkInfo, Principal
 
 from .bodies import read_body
+from .paths import Match
 
 _TRUSTED_FOR: Final = 1.0  # seconds: as soon as a disabled identity's links are cut (L-I2)
 
@@ -77,3 +78,12 @@ class Endpoint(NamedTuple):
     credential: Literal["device", "service", "none"]
     dated: bool = True
     numbered: bool = False
+
+
+class Place(NamedTuple):
+    """Where a request line leads; a connection keeps its last one, since clients ask for the same again and again."""
+
+    method: str
+    target: str  # as sent
+    query: Mapping[str, str]
+    match: Match[Endpoint]

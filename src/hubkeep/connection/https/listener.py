@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
@@ -47,10 +46,11 @@ from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
 from .digital_twins import DigitalTwinSurface
 from .events import ConsumerGroupSurface
-from .exchange import Endpoint, Exchange
+from .exchange import Endpoint, Exchange, Place
 from .files import FileUpload
 from .jobs import JobSurface
 from .paths import Routes, segments_of, split_target
+from .proofs import Claim, LastProof
 from .queries import QuerySurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
@@ -166,9 +166,8 @@ class HttpsListener:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Whatever goes wrong, the peer gets a code and a tracking id, the operator the reason."""
         connection: HttpsConnection = request.protocol  # type: ignore[assignment]  # protocol() makes no other
-        connection.begin()
         self.requests += 1
-        exchange = Exchange(request, _with_client(connection.link, request.headers.get("User-Agent", "")))
+        exchange = Exchange(request, connection.begin(request.headers.get("User-Agent", "")))
         response: web.StreamResponse
         try:
             response = await self._answer(exchange, connection)
@@ -184,38 +183,51 @@ class HttpsListener:
         return response
 
     async def _answer(self, exchange: Exchange, connection: HttpsConnection) -> web.StreamResponse:
-        request = exchange.request
-        if len(request.raw_path) > HTTP_URI.value:
-            raise UriTooLong(reason=f"a target of {len(request.raw_path)} bytes").by("L-H2")
-        path, exchange.query = split_target(request.raw_path)
-        if is_upgrade(request) and tuple(each.lower() for each in segments_of(path)) in PATHS:
-            return await tunnelled(request, self._tunnels)
-        if self._blobs is not None and self._blobs.owns(path):
-            return await self._blobs.answer(exchange, path, connection.authenticated)
-        match = self._routes.find(request.method, path)
+        request, place = exchange.request, connection.place
+        target = request.raw_path
+        if place is None or place.target != target or place.method != request.method:
+            if len(target) > HTTP_URI.value:
+                raise UriTooLong(reason=f"a target of {len(target)} bytes").by("L-H2")
+            path, query = split_target(target)
+            exchange.query = query
+            if is_upgrade(request) and tuple(each.lower() for each in segments_of(path)) in PATHS:
+                return await tunnelled(request, self._tunnels)
+            if self._blobs is not None and self._blobs.owns(path):
+                return await self._blobs.answer(exchange, path, connection.authenticated)
+            place = Place(request.method, target, query, self._routes.find(request.method, path))
+            connection.place = place
+        exchange.query, match = place.query, place.match
         endpoint = match.handler
         exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
         exchange.numbered = endpoint.numbered
-        await self._open(exchange, endpoint)
-        exchange.open_again = functools.partial(self._open, exchange, endpoint)
+        await self._open(exchange, endpoint, connection.proof)
+        exchange.open_again = functools.partial(self._open, exchange, endpoint, connection.proof)
         if connection.ticket is not None and exchange.principal is not None:
             connection.ticket.authenticated()
         if endpoint.dated and not _is_version(exchange.query.get("api-version", "")):
             raise BadApiVersion(remedy="add ?api-version=2021-04-12").by("L-H7")
         return await endpoint.handle(exchange)
 
-    async def _open(self, exchange: Exchange, endpoint: Endpoint) -> None:
-        """Settle the principal and whether it may. Raises Unauthorized, Forbidden, recorded."""
+    async def _open(self, exchange: Exchange, endpoint: Endpoint, proof: LastProof) -> None:
+        """Settle the principal and whether it may. Raises Unauthorized, Forbidden, recorded.
+
+        proof: what the connection remembers; it spares proving the same credential again, and nothing else.
+        """
         if endpoint.credential == "none":
             return
-        authentication, values, operation = self._authentication, exchange.values, endpoint.operation
-        if endpoint.credential == "device":
-            exchange.principal = await authentication.device(
-                values["device"], values.get("module", ""), exchange.token, exchange.link, operation=operation
-            )
-        else:
-            exchange.principal = await authentication.service(exchange.token, exchange.link, operation=operation)
-        authentication.authorize(exchange.principal, operation, exchange.segments, exchange.link)
+        authentication, operation, link, token = self._authentication, endpoint.operation, exchange.link, exchange.token
+        is_device = endpoint.credential == "device"
+        device_id, module_id = (exchange.values["device"], exchange.values.get("module", "")) if is_device else ("", "")
+        claim, now = Claim(endpoint.credential, device_id, module_id, authentication.changes), self.clock.monotonic()
+        principal = proof.recall(claim, token, now)
+        if principal is None:
+            if is_device:
+                principal = await authentication.device(device_id, module_id, token, link, operation=operation)
+            else:
+                principal = await authentication.service(token, link, operation=operation)
+            proof.keep(claim, token, now, principal)
+        exchange.principal = principal
+        authentication.authorize(principal, operation, exchange.segments, link)
 
     def _dialled(self, request: web.BaseRequest) -> str:
         """The name and port under which the client knows the hub; its own where the client says no name of the hub."""
@@ -260,10 +272,6 @@ def _routes(endpoints: dict[str, Endpoint]) -> list[tuple[str, str, Endpoint]]:
     rows = [each for each in OPERATIONS if each.surface == "https"]
     addresses = [each.address.split(" ", 1) for each in rows]
     return [(method, pattern, endpoints[row.name]) for row, (method, pattern) in zip(rows, addresses, strict=True)]
-
-
-def _with_client(link: LinkInfo, user_agent: str) -> LinkInfo:
-    return msgspec.structs.replace(link, client=user_agent[:256]) if user_agent else link
 
 
 def _is_version(text: str) -> bool:
