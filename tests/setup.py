@@ -1,4 +1,4 @@
-"""What the tests need besides Python packages, installed where it is missing: Debian packages (as root), Node clients.
+"""What the tests need beside the dev group, installed where it is missing: Debian packages (as root), Node, sslyze.
 
 A machine that cannot install one of them goes on: each test that needs it is one skip with a name, and says so here.
 Run again, it only looks whether everything is there.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 COMPATIBILITY = Path(__file__).parent / "compatibility"
 NODE_FOLDERS = {"node": "the Node clients", "azurite": "Azurite, which stands for Azure Blob Storage,"}
+SCANNER = "sslyze>=6.1"
 # command to the Debian packages that it needs
 COMMANDS = {
     "curl": "curl",
@@ -34,6 +35,7 @@ def main() -> None:
         told(f"not installed, and the tests that need them are skipped: {', '.join(missing)}")
     for name, what in NODE_FOLDERS.items():
         install_node_folder(COMPATIBILITY / name, what)
+    install_scanner(Path(sys.prefix) / "share" / "sslyze")
 
 
 def missing_commands() -> list[str]:
@@ -64,6 +66,17 @@ def install_node_folder(folder: Path, what: str) -> None:
         stamp.write_text(wanted)
     else:
         told(f"{what} cannot be installed here: the tests are skipped, or run with what is there")
+
+
+def install_scanner(folder: Path) -> None:
+    """sslyze wants an older ``cryptography`` than the hub's: an environment of its own inside of this one."""
+    if (folder / "bin" / "sslyze").is_file():
+        return
+    if not (
+        ran([sys.executable, "-m", "venv", str(folder)])
+        and ran([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", SCANNER])
+    ):
+        told("sslyze cannot be installed here: its tests are skipped")
 
 
 def ran(command: Sequence[str], folder: Path | None = None) -> bool:

@@ -51,7 +51,12 @@ class Listeners(_Section):
 class Tls(_Section):
     """Protocol versions and suites (provisioning-and-pki 3.2)."""
 
-    minimum: Literal["1.0", "1.1", "1.2", "1.3"] = Field("1.2", description="Oldest version; below 1.2 only by name.")
+    minimum: Literal["1.2", "1.3"] = Field("1.2", description="Oldest version.")
+    old_versions: dict[Literal["https", "mqtt", "amqp"], Literal["1.0", "1.1"]] = Field(
+        {},
+        description="Listeners that also take TLS 1.1, or 1.1 and 1.0, from old devices: "
+        'old_versions = {mqtt = "1.0"}. WebSockets are of https.',
+    )
     compat_suites: bool = Field(False, description="Adds ECDHE-CBC-SHA2 suites for old devices.")
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from conversations.certificates import Certificate, register
 from conversations.https_peer import VERSION, request
 from conversations.mqtt_peer import MqttPeer, connect, eventually, tls_socket
 from hubkeep.testing import HubInThread
@@ -82,11 +83,14 @@ def test_weak_suites_find_nothing_in_common(tls_hub: HubInThread, suites: str) -
 
 
 @needs_openssl
-@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_old_versions_come_in_where_they_were_turned_on_by_name() -> None:
-    with HubInThread(tls={"minimum": "1.1"}) as hub:
+    with HubInThread(tls={"old_versions": {"mqtt": "1.1"}}) as hub:
         said = openssl(hub, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
         assert "Verify return code: 0 (ok)" in said
+        said = openssl(hub, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0", port=443)
+        assert "no peer certificate available" in said
+        said = openssl(hub, "-tls1_2", "-sigalgs", "RSA+SHA1:ECDSA+SHA1", "-cipher", "ALL:@SECLEVEL=0")
+        assert "no peer certificate available" in said, "SHA-1 comes with the old versions alone"
 
 
 # -- renegotiation, resumption, early data, floods -------------------------------------------------------------------
@@ -111,6 +115,34 @@ def test_nothing_is_resumed_and_no_early_data_is_taken(tls_hub: HubInThread, ver
     assert "New Session Ticket arrived" not in first
     if session.exists():
         assert "Reused" not in openssl(tls_hub, version, "-sess_in", str(session))
+
+
+@pytest.mark.spec("P-39", "L-T10")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
+def test_a_session_from_before_the_registration_changed_opens_nothing(
+    tls_hub: HubInThread, tmp_path: Path, device_id: str, version: ssl.TLSVersion
+) -> None:
+    old, new = Certificate.made(device_id[:60]), Certificate.made(device_id[:60])
+    register(tls_hub, device_id, old.sha256)
+    context = ssl.create_default_context(cafile=str(tls_hub.trust_bundle))
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(old.file(tmp_path))
+    user_name = f"{tls_hub.host_name}/{device_id}/?api-version=2021-04-12"
+
+    def log_in(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+        raw = socket.create_connection((tls_hub.address, 8883), 30)
+        with context.wrap_socket(raw, server_hostname=tls_hub.host_name, session=session) as tls:
+            assert not tls.session_reused
+            with MqttPeer(tls_hub, tls) as peer:
+                peer.send(connect(device_id, user_name, None))
+                answer = peer.read()
+                assert answer is not None
+                return answer[1], tls.session
+
+    accepted, session = log_in(None)
+    assert accepted == b"\0\0"
+    register(tls_hub, device_id, new.sha256, update=True)
+    assert log_in(session)[0] == b"\0\5"
 
 
 @needs_openssl
@@ -223,6 +255,7 @@ CERTIFICATES: dict[str, dict[str, object]] = {
     "self-signed": {},
     "RSA": {"key": rsa.generate_private_key(65537, 2048)},
     "P-384": {"key": ec.generate_private_key(ec.SECP384R1())},
+    "P-521": {"key": ec.generate_private_key(ec.SECP521R1())},
     "expired": {"days": (-10, -5)},
     "not yet valid": {"days": (5, 10)},
     "of an unknown CA": {"issuer": STRANGER},

@@ -19,7 +19,7 @@ WriteSecret = Callable[[Path, bytes], None]
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 _ROOT_DAYS: Final = 3650
-_SERVER_DAYS: Final = 397  # what strict clients accept at most
+_SERVER_DAYS: Final = 365  # what strict clients and scanners accept at most
 _RENEW_DAYS: Final = 30
 _BEFORE: Final = dt.timedelta(hours=1)  # clocks of devices run behind
 

@@ -10,7 +10,8 @@ import ctypes
 import functools
 import logging
 import ssl
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,50 +27,88 @@ _VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
 _SUITES: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_COMPAT_SUITES: Final = ":ECDHE+SHA256:ECDHE+SHA384"
+_COMPAT_SUITES: Final = ":ECDHE+AES+SHA256:ECDHE+AES+SHA384"
+# TLS 1.0 and 1.1 know none of those, and sign with SHA-1 and MD5, which level 1 forbids
+_OLD_SUITES: Final = ":ECDHE+AES+SHA1:@SECLEVEL=0"
+_SIGNATURES: Final = (
+    "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ed25519:RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:"
+    "RSA+SHA256:RSA+SHA384:RSA+SHA512"
+)
+# the hybrid one first, where OpenSSL knows it; P-521 because TLS 1.2 takes a client's key of these curves alone
+_GROUPS: Final = ("X25519MLKEM768:X25519:P-256:P-384:P-521", "X25519:P-256:P-384:P-521")
 _VERIFY_PEER: Final = 0x01
 _SET_SESSION_CACHE_MODE: Final = 44
 _SESSION_CACHE_OFF: Final = 0
 _SET_MAX_CERT_LIST: Final = 51
+_SET_GROUPS_LIST: Final = 92
+_SET_SIGNATURES_LIST: Final = 98
 # callbacks must live as long as any context that may call them
 _ACCEPT_ALL: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(lambda _verdict, _store: 1)
 
 
-class ListenerContext:
-    """One context for all listeners. ``reload`` serves new chains to new handshakes; live connections go on."""
+class ListenerContexts:
+    """A context for each listener. ``reload`` serves new chains to new handshakes; live connections go on."""
 
     def __init__(self, chains: Sequence[tuple[Path, Path]], settings: Tls) -> None:
         """chains: pairs of certificate chain and key files (PEM)."""
         self._chains = chains
         self.client_certificates = _client_certificates_work(*chains[0])
-        self.context = _context(settings, accept_any_client=self.client_certificates)
+        self._usual = _context(settings, accept_any_client=self.client_certificates)
+        self._old: Mapping[str, ssl.SSLContext] = {
+            listener: _context(settings, accept_any_client=self.client_certificates, oldest=oldest)
+            for listener, oldest in settings.old_versions.items()
+        }
         self.reload()
         if not self.client_certificates:
             log.warning("client certificates are not asked for: OpenSSL's callback cannot be set on this Python")
 
+    def of(self, listener: str) -> ssl.SSLContext:
+        """listener: https, mqtt or amqp."""
+        return self._old.get(listener, self._usual)
+
     def reload(self) -> None:
         """Read the files again. Raises ssl.SSLError or OSError; then the old chains are served on."""
-        for chain, key in self._chains:
-            self.context.load_cert_chain(chain, key)
+        for context in self._all():
+            for chain, key in self._chains:
+                context.load_cert_chain(chain, key)
+
+    def _all(self) -> Iterable[ssl.SSLContext]:
+        return (self._usual, *self._old.values())
 
 
-def _context(settings: Tls, *, accept_any_client: bool) -> ssl.SSLContext:
+def _context(settings: Tls, *, accept_any_client: bool, oldest: str = "") -> ssl.SSLContext:
+    """oldest: a version below 1.2 that is switched on by name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[settings.minimum]
-    suites = _SUITES + (_COMPAT_SUITES if settings.compat_suites else "")
-    context.set_ciphers(suites + ("" if settings.minimum in {"1.2", "1.3"} else ":ECDHE+SHA1:@SECLEVEL=0"))
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
+    suites = _SUITES + (_COMPAT_SUITES if settings.compat_suites else "")
+    if oldest:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the operator has asked for it by name
+            context.minimum_version = _VERSIONS[oldest]
+        context.set_ciphers(suites + _OLD_SUITES)
+    else:
+        context.minimum_version = _VERSIONS[settings.minimum]
+        context.set_ciphers(suites)
     context.num_tickets = 0
     if accept_any_client:
         context.verify_mode = ssl.CERT_OPTIONAL
         _openssl().SSL_CTX_set_verify(_pointer(context), _VERIFY_PEER, _ACCEPT_ALL)
-        # beyond it OpenSSL ends the handshake; each certificate has three bytes of length in the message
-        most = CLIENT_CERTIFICATE_BYTES.value + 64
-        _openssl().SSL_CTX_ctrl(_pointer(context), _SET_MAX_CERT_LIST, most, None)
-        # without tickets, TLS 1.2 would still resume by session id; `ssl` has no switch for that
-        _openssl().SSL_CTX_ctrl(_pointer(context), _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
+        _set_what_python_cannot(context)
     return context
+
+
+def _set_what_python_cannot(context: ssl.SSLContext) -> None:
+    control, pointer = _openssl().SSL_CTX_ctrl, _pointer(context)
+    # beyond it OpenSSL ends the handshake; each certificate has three bytes of length in the message
+    control(pointer, _SET_MAX_CERT_LIST, CLIENT_CERTIFICATE_BYTES.value + 64, None)
+    # without tickets, TLS 1.2 would still resume by session id
+    control(pointer, _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
+    # else SECLEVEL=0 lets SHA-1 into TLS 1.2 as well
+    control(pointer, _SET_SIGNATURES_LIST, 0, _SIGNATURES.encode())
+    for groups in _GROUPS:
+        if control(pointer, _SET_GROUPS_LIST, 0, groups.encode()) == 1:
+            break
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from hubkeep.connection.https.listener import HttpsListener
 from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
-from hubkeep.connection.tls import ListenerContext
+from hubkeep.connection.tls import ListenerContexts
 from hubkeep.device.authorities import Authorities
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.identities import Identities
@@ -132,7 +132,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             bus.subscribe(subject, authentication.note_change)
         admission = Admission(limits, most_connections(), authentication.failed.blocked)
         certificates = ensure_server_certificates(directory, names, write_secret)
-        tls = ListenerContext(certificates.chains, settings.tls)
+        tls = ListenerContexts(certificates.chains, settings.tls)
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 
         device_twins = DeviceTwins(twins, authentication, refusals.record, clock)
@@ -246,9 +246,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
         listening = settings.listeners
         wanted: list[tuple[str, int | None, Callable[[], asyncio.BaseProtocol], Any]] = [
-            ("https", listening.https_port, https.protocol, tls.context),
-            ("mqtt", listening.mqtt_port, mqtt.protocol, tls.context),
-            ("amqp", listening.amqp_port, amqp.protocol, tls.context),
+            ("https", listening.https_port, https.protocol, tls.of("https")),
+            ("mqtt", listening.mqtt_port, mqtt.protocol, tls.of("mqtt")),
+            ("amqp", listening.amqp_port, amqp.protocol, tls.of("amqp")),
             ("plain_amqp", listening.plain_amqp_port, amqp.protocol, None),
         ]
         for kind, port, factory, context in wanted:

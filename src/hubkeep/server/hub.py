@@ -7,7 +7,7 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
 from hubkeep.connection.amqp.readers import Readers
 from hubkeep.connection.https.files import FileUpload
-from hubkeep.connection.tls import ListenerContext
+from hubkeep.connection.tls import ListenerContexts
 from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
 from hubkeep.errors import DeviceNotFound
@@ -22,7 +22,7 @@ class Hub:
         self,
         settings: Settings,
         policies: Policies,
-        tls: ListenerContext,
+        tls: ListenerContexts,
         identities: Identities,
         refusals: Refusals,
         readers: Readers,

@@ -12,6 +12,15 @@ from hubkeep.errors import HubError, on_wire
 from ..refusal_bodies import numbered_refusal, refusal_text, tracking_stamp
 
 JSON: Final = "application/json; charset=utf-8"
+_ALWAYS: Final = {
+    "Server": "Hubkeep",
+    # for browsers: nothing here is a page, a script, or to be shown in another page, and HTTPS is all there is
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def json_answer(value: Any, *, etag: str = "") -> web.Response:
@@ -66,7 +75,7 @@ def refusal_bytes(error: HubError, now: float) -> bytes:
 
 def standard_headers() -> dict[str, str]:
     """On every answer."""
-    return {"x-ms-request-id": str(uuid4()), "Server": "Hubkeep"}
+    return {"x-ms-request-id": str(uuid4()), **_ALWAYS}
 
 
 def normal_etag(header: str) -> str:

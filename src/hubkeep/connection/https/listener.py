@@ -180,6 +180,9 @@ class HttpsListener:
             response = self._refusal(exchange, error)
         if not response.prepared:
             response.headers.update(standard_headers())
+            if request.headers.get("Host", "").partition(":")[0].lower() == "localhost":
+                # a browser would keep to it for every other server of a developer's machine
+                response.headers.popall("Strict-Transport-Security", None)
         return response
 
     async def _answer(self, exchange: Exchange, connection: HttpsConnection) -> web.StreamResponse:
