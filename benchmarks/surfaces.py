@@ -29,6 +29,8 @@ from hubkeep.wire.amqp.performatives import parse as parse_performative
 _BURST: Final = 10
 _BODY: Final = bytes(range(256))
 _WITHIN: Final = 20.0  # seconds for an answer
+_ID: Final = 0x01020304  # of a delivery, where its own is written later
+_IDS: Final = struct.Struct(">IBBI")  # delivery id and tag
 _BARE: Final = Path(__file__).with_name("bare_http.py")
 
 
@@ -195,13 +197,19 @@ class Amqp(Wire):
             raise RuntimeError(f"the hub answers {performative}")
         return performative
 
-    def transfers(self, message: bytes, count: int) -> bytes:
-        out = []
-        for _ in range(count):
-            delivery = Transfer(0, self.next_id, self.next_id.to_bytes(4), 0, False, False)
-            out.append(framed(0, encode_performative(delivery) + message))
+    def prepare(self, message: bytes, count: int) -> None:
+        """Make the burst that ``send_burst`` sends: then only ids are written anew, so that the client is no limit."""
+        wide = Transfer(0, _ID, _ID.to_bytes(4), 0, False, False)
+        one = framed(0, encode_performative(wide) + message)
+        self._burst = bytearray(one * count)
+        first = one.index(_ID.to_bytes(4))
+        self._places = range(first, first + len(self._burst), len(one))
+
+    def send_burst(self) -> None:
+        for place in self._places:
+            _IDS.pack_into(self._burst, place, self.next_id, 0xA0, 4, self.next_id)
             self.next_id += 1
-        return b"".join(out)
+        self.send(self._burst)
 
     def settled(self) -> None:
         """Wait until the last transfer is."""
@@ -219,10 +227,10 @@ class AmqpTelemetry:
     def __init__(self, hub: Hubkeep, number: int) -> None:
         name, _user, token, _topic = hub.credentials(number)
         self._wire = Amqp(hub, f"{name}@sas.{HOST}", token, f"/devices/{name}/messages/events")
-        self._message = data_section_head(len(_BODY)) + _BODY
+        self._wire.prepare(data_section_head(len(_BODY)) + _BODY, _BURST)
 
     def send(self) -> None:
-        self._wire.send(self._wire.transfers(self._message, _BURST))
+        self._wire.send_burst()
 
     def finish(self) -> None:
         self._wire.settled()
@@ -238,10 +246,10 @@ class CloudToDevice:
         self._device.subscribe(f"devices/{self._device.name}/messages/devicebound/#", 1)
         self._wire = Amqp(hub, f"iothubowner@sas.root.{HOST}", hub.owner_token(), "/messages/devicebound")
         properties = encode(Described(ULong(0x73), [None, None, f"/devices/{self._device.name}/messages/devicebound"]))
-        self._message = properties + data_section_head(len(_BODY)) + _BODY
+        self._wire.prepare(properties + data_section_head(len(_BODY)) + _BODY, _BURST)
 
     def send(self) -> None:
-        self._wire.send(self._wire.transfers(self._message, _BURST))
+        self._wire.send_burst()
 
     def finish(self) -> None:
         for _ in range(_BURST):

@@ -10,7 +10,17 @@ from conversations.mqtt_peer import eventually
 from hubkeep.testing import HubInThread
 from hubkeep.wire.amqp import BATCH_FORMAT, Described, Symbol, Timestamp, UByte, ULong, encode, message
 from hubkeep.wire.amqp.messages import encode_data_section
-from hubkeep.wire.amqp.performatives import Close, Detach, Disposition, End, Flow, Transfer, outcome_name
+from hubkeep.wire.amqp.performatives import (
+    Close,
+    Detach,
+    Disposition,
+    End,
+    Flow,
+    Transfer,
+    encode_performative,
+    frame,
+    outcome_name,
+)
 
 KEPT = 262_144
 OVER = KEPT + 16_384 + 1
@@ -129,6 +139,74 @@ def test_a_batch_with_one_bad_message_is_refused_whole(shared_hub: HubInThread, 
         assert peer.outcome(peer.transfer(0, b"", message_format=BATCH_FORMAT))[0] in {"accepted", "rejected"}
         assert peer.outcome(peer.transfer(0, data(b"last"))) == ("accepted", "")
     assert bodies(shared_hub, device_id, 1) == ["last"]
+
+
+def burst(payloads: list[tuple[bytes, int, bool]], first: int) -> bytes:
+    """One write: payload, message format and whether it is settled, of each."""
+    out = b""
+    for number, (payload, message_format, settled) in enumerate(payloads, first):
+        transfer = Transfer(0, number, b"%d" % number, message_format, settled, False)
+        out += frame(0, encode_performative(transfer) + payload)
+    return out
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_what_comes_in_one_write_is_taken_one_by_one(shared_hub: HubInThread, device_id: str, pieces: int) -> None:
+    """Runs of messages that are alike are taken together: the odd ones among them have their own outcomes."""
+    properties = {"application_properties": {"room": "4"}, "properties": {"content_type": Symbol("text/plain")}}
+    sent = [
+        (data(b"0"), 0, False),
+        (data(b"1", **properties), 0, False),
+        (b"\x00\x53\x75\xa0\x05x", 0, False),  # 2: cut short
+        (data(b"3", **properties), 0, False),
+        (encode_data_section(data(b"4")) + encode_data_section(data(b"4b")), BATCH_FORMAT, False),
+        (data(b"5"), 0, True),
+        (message(value="6"), 0, False),
+        (data(b"7" * 300, **properties), 0, False),
+        (b"\x00\x53\x74\xc1\x03\x02\xa1\x00" + data(b"8"), 0, False),  # properties cut short
+        (data(b"9"), 0, False),
+    ]
+    with sender(shared_hub, device_id) as peer:
+        raw = burst(sent, 0)
+        for at in range(0, len(raw), len(raw) // pieces + 1):
+            peer.send(raw[at : at + len(raw) // pieces + 1])
+        outcomes: dict[int, str] = {}
+        while len(outcomes) < len(sent) - 1:
+            got = peer.expect(Disposition)
+            for number in range(got.first, (got.first if got.last is None else got.last) + 1):
+                assert number not in outcomes
+                outcomes[number] = outcome_name(got.state)
+    assert [number for number, outcome in outcomes.items() if outcome == "rejected"] == [2, 8]
+    assert 5 not in outcomes
+    events = stored(shared_hub, device_id, 9)
+    assert [event["body"][:2] for event in events] == ["0", "1", "3", "4", "4b", "5", "6", "77", "9"]
+    with_properties = [event for event in events if event["properties"]]
+    assert [event["body"][:1] for event in with_properties] == ["1", "3", "7"]
+    for event in with_properties:
+        assert event["properties"] == {"room": "4"}
+        assert event["system_properties"]["content_type"] == "text/plain"
+
+
+def test_runs_of_two_links_on_one_connection_go_to_their_own_devices(shared_hub: HubInThread) -> None:
+    names = [f"run-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    for name in names:
+        shared_hub.create_device(name)
+    with AmqpPeer(shared_hub).opened() as peer:
+        peer.node()
+        for handle, name in enumerate(names):
+            assert peer.put_token(device_token(shared_hub, name)).status == 200
+            peer.attached(address(name), handle=handle)
+        raw = b""
+        for number in range(40):
+            transfer = Transfer(number // 2 % 2, number, b"t", 0, False, False)
+            raw += frame(0, encode_performative(transfer) + data(b"%d" % number))
+        peer.send(raw)
+        settled: set[int] = set()
+        while len(settled) < 40:
+            got = peer.expect(Disposition)
+            settled |= set(range(got.first, (got.first if got.last is None else got.last) + 1))
+    for handle, name in enumerate(names):
+        assert bodies(shared_hub, name, 20) == [str(each) for each in range(40) if each // 2 % 2 == handle]
 
 
 @pytest.mark.spec("L-A9", "D-94")

@@ -13,6 +13,7 @@ from hubkeep.wire.amqp import (
     Closed,
     Credited,
     Delivered,
+    DeliveredRun,
     Described,
     Event,
     HubConnection,
@@ -109,9 +110,10 @@ def mqtt(chunks: Iterable[bytes], *, accept: bool = True, bounds: MqttBounds | N
 # -- AMQP ------------------------------------------------------------------------------------------------------------
 
 
-def amqp(chunks: Iterable[bytes], *, skip: int = 0, **bounds: int) -> Outcome:
+def amqp(chunks: Iterable[bytes], *, skip: int = 0, runs: bool = False, **bounds: int) -> Outcome:
     """A hub that takes every link (but to ``refused``), gives credit 10, accepts what comes, and sends COUNT messages
-    of SIZE bytes from the address ``send:SIZE:COUNT``. skip: chunks whose events and answers are left out."""
+    of SIZE bytes from the address ``send:SIZE:COUNT``. skip: chunks whose events and answers are left out. runs: its
+    links take runs, which must make no difference."""
     connection = HubConnection(0.0, container_id="h", mechanisms=["ANONYMOUS", "PLAIN"], bounds=Bounds(**bounds))
     events: list[Any] = []
     refused, sent = None, b""
@@ -122,7 +124,7 @@ def amqp(chunks: Iterable[bytes], *, skip: int = 0, **bounds: int) -> Outcome:
         try:
             while (event := connection.next_event()) is not None:
                 events += _amqp_event(event)
-                _answer(connection, event)
+                _answer(connection, event, runs=runs)
         except AmqpError as error:
             refused = error.condition
         sent += connection.data_to_send()
@@ -159,6 +161,11 @@ def _amqp_event(event: Event) -> list[Any]:
             if delivery.oversized:
                 return [["oversized", event.link.name, delivery.delivery_id, delivery.size]]
             return [["delivered", event.link.name, delivery.delivery_id, delivery.payload.hex()]]
+        case DeliveredRun():
+            return [
+                ["delivered", event.link.name, delivery_id, payload.hex()]
+                for delivery_id, payload in enumerate(event.payloads, event.first)
+            ]
         case Settled():
             return [["settled", event.link.name, list(event.delivery_ids), outcome_name(event.state)]]
         case Closed():
@@ -166,7 +173,7 @@ def _amqp_event(event: Event) -> list[Any]:
     raise AssertionError(event)
 
 
-def _answer(connection: HubConnection, event: Event) -> None:
+def _answer(connection: HubConnection, event: Event, *, runs: bool) -> None:
     if isinstance(event, SaslInit):
         connection.sasl_outcome(ok=event.mechanism in {"ANONYMOUS", "PLAIN"})
     elif isinstance(event, LinkAttached):
@@ -177,11 +184,17 @@ def _answer(connection: HubConnection, event: Event) -> None:
         link.accept()
         if isinstance(link, ReceivingLink):
             link.grant(10)
+            if runs:
+                link.take_runs()
     elif isinstance(event, Delivered):
         delivery = event.delivery
         if not delivery.settled:
             too_large = rejected("amqp:link:message-size-exceeded", "too large")
             event.link.settle(delivery.delivery_id, delivery.delivery_id, too_large if delivery.oversized else ACCEPTED)
+    elif isinstance(event, DeliveredRun):
+        if not event.settled:
+            for delivery_id in range(event.first, event.first + len(event.payloads)):
+                event.link.settle(delivery_id, delivery_id, ACCEPTED)
     elif isinstance(event, Credited):
         _send(event.link)
     elif isinstance(event, Settled) and not event.settled:

@@ -105,7 +105,9 @@ def test_amqp_frames(case: dict[str, Any]) -> None:
     before = [octets(load("amqp_frames")["before"][case["before"]])] if "before" in case else []
     expected = drivers.Outcome(case["events"], case["hub"], case.get("refused"))
     for chunks in ways([octets(each) for each in case["client"]]):
-        assert drivers.amqp([*before, *chunks], skip=len(before), **case.get("bounds", {})) == expected
+        for runs in (False, True):
+            seen = drivers.amqp([*before, *chunks], skip=len(before), runs=runs, **case.get("bounds", {}))
+            assert seen == expected
 
 
 @pytest.mark.parametrize("case", cases("amqp_messages"))

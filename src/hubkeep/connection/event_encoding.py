@@ -63,6 +63,11 @@ class AmqpEventEncoding:
         return b"".join((_INT64.pack(ingress), sections, data_section_head(len(body)), body))
 
 
+def ingress_stamp(ingress: int) -> bytes:
+    """What a tail begins with. ingress: Unix milliseconds."""
+    return _INT64.pack(ingress)
+
+
 @functools.lru_cache(_HEADS)  # over HTTPS a sender connects with each message
 def _head(device_id: str, module_id: str, method: str, generation_id: str, source: str, model_id: str) -> bytes:
     pairs: dict[str, Any] = {"iothub-connection-device-id": device_id}

@@ -44,14 +44,26 @@ class DeviceToCloud:
         """
         self.log.append(sender.partition, sender.head, self._tails(sender, messages), on_durable)
 
+    def sections(self, sender: Sender, message: Message) -> bytes:
+        """What is stored of a message's properties (EventEncoding.sections). Raises MessageTooLarge, BadRequest."""
+        self._check_size(message)
+        return self._encoding.sections(sender.principal, message.system, message.properties)
+
+    def append(self, sender: Sender, tails: Sequence[bytes], on_durable: Callable[[HubError | None], None]) -> None:
+        """``accept`` for messages that are encoded already. Raises StoreUnavailable."""
+        self.log.append(sender.partition, sender.head, tails, on_durable)
+
+    def _check_size(self, message: Message) -> None:
+        limit = self._limits.device_to_cloud_size
+        if (size := message.size()) > limit:
+            raise MessageTooLarge(
+                reason=f"{size} bytes with properties; the limit is {limit}", remedy="send less at once"
+            )
+
     def _tails(self, sender: Sender, messages: Sequence[Message]) -> list[bytes]:
         ingress = int(self._clock.now() * 1000)
-        limit = self._limits.device_to_cloud_size
         for message in messages:
-            if (size := message.size()) > limit:
-                raise MessageTooLarge(
-                    reason=f"{size} bytes with properties; the limit is {limit}", remedy="send less at once"
-                )
+            self._check_size(message)
         encoding, principal = self._encoding, sender.principal
         return [
             encoding.tail(ingress, encoding.sections(principal, message.system, message.properties), message.body)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubkeep.errors import HubError
 from hubkeep.model import Principal
-from hubkeep.wire.amqp import Delivery, Link, ReceivingLink, SendingLink, Settled
+from hubkeep.wire.amqp import DeliveredRun, Delivery, Link, ReceivingLink, SendingLink, Settled
 
 if TYPE_CHECKING:
     from .link import AmqpLink
@@ -27,6 +27,9 @@ class LinkEndpoint:
 
     def delivered(self, link: ReceivingLink, delivery: Delivery) -> Coroutine[Any, Any, None] | None:
         """A message from the peer. A coroutine is run to its end before anything more of this socket is handled."""
+
+    def delivered_run(self, run: DeliveredRun) -> None:
+        """Messages that came together, on a link that takes runs."""
 
     def credited(self, link: SendingLink) -> None:
         """The peer gave credit, opened its window, or asks to drain (then call ``link.drained`` when out of work)."""

@@ -18,6 +18,7 @@ from hubkeep.wire.amqp import (
     Closed,
     Credited,
     Delivered,
+    DeliveredRun,
     HubConnection,
     Link,
     LinkAttached,
@@ -269,7 +270,10 @@ class AmqpLink(asyncio.Protocol):
     # -- events of the engine ----------------------------------------------------------------------------------------
 
     def _handle(self, event: Any) -> None:
-        if isinstance(event, Delivered):
+        if isinstance(event, DeliveredRun):
+            if (attached := self._attached.get(event.link)) is not None:
+                attached.endpoint.delivered_run(event)
+        elif isinstance(event, Delivered):
             if (attached := self._attached.get(event.link)) is not None:
                 work = attached.endpoint.delivered(event.link, event.delivery)
                 if work is not None:

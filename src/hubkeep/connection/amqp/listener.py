@@ -31,6 +31,7 @@ from ..admission import Admission
 from ..authentication import Authentication
 from ..deliveries import Deliveries
 from ..device_twins import DeviceTwins
+from ..event_encoding import ingress_stamp
 from ..sessions import Sessions
 from .link import AmqpLink
 from .readers import Readers
@@ -65,6 +66,9 @@ class AmqpListener:
         self.container_id = f"hubkeep-{uuid.uuid4().hex}"
         self.entity_names = frozenset({events_name.lower(), "messages/events"})
         self._groups = consumer_groups
+        # a message of fewer bytes cannot pass the limit, whatever text its properties become: a boolean of one byte is
+        # five letters, a float of five up to 25
+        self.small_enough = limits.device_to_cloud_size // 8
         self.readers = Readers(limits)
         bus.subscribe("consumer-group.deleted", self._group_deleted)
         self.links: set[AmqpLink] = set()
@@ -85,6 +89,10 @@ class AmqpListener:
     def protocol(self) -> asyncio.Protocol:
         """A factory for listeners and WebSocket tunnels."""
         return AmqpLink(self)
+
+    def ingress_stamp(self) -> bytes:
+        """Now, as the stored form of an event begins."""
+        return ingress_stamp(int(self.clock.now() * 1000))
 
     def _bounds(self, link_bytes: int, partial_bytes: int) -> Bounds:
         """What a connection may take of the hub: more once somebody is authorised on it."""

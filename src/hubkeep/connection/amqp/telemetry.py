@@ -1,7 +1,9 @@
 """Telemetry that devices send over AMQP: transfers to messages, commits to dispositions (device-protocols 4.6)."""
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from hubkeep.errors import BadRequest, HubError, MessageTooLarge, on_wire
 from hubkeep.model import Message, Principal, SystemProperties
@@ -10,13 +12,17 @@ from hubkeep.wire.amqp import (
     BATCH_FORMAT,
     AmqpError,
     AmqpMessage,
+    DeliveredRun,
     Delivery,
     ReceivingLink,
+    data_section_start,
     decode_message,
     rejected,
     unbatched,
 )
+from hubkeep.wire.amqp.messages import encode_data_section
 
+from ..event_encoding import NO_SECTIONS
 from .endpoint import LinkEndpoint
 
 if TYPE_CHECKING:
@@ -29,56 +35,54 @@ _PLAIN_NAMES = {
     "iothub-operation": "operation",
     "iothub-outputname": "output_name",
 }
+_SECTIONS_KEPT: Final = 64  # distinct ones per link whose stored form is kept
+_LONGEST_KEPT: Final = 1024  # bytes
 # what only the hub may say of a message (L-D5)
 _FORGED = frozenset({"iothub-connection-device-id", "iothub-connection-module-id", "iothub-enqueuedtime"})
 
 
 class TelemetryLink(LinkEndpoint):
-    """One sender link of one device."""
+    """One sender link of one device.
 
-    __slots__ = ("_connection", "_link", "_run", "_sender")
+    Messages come in runs, and each run goes into the log at once. Senders repeat themselves: the stored form of what
+    stands before a body is kept, so that a message with known properties is a look-up.
+    """
+
+    __slots__ = ("_connection", "_known", "_link", "_run", "_sender")
 
     def __init__(self, connection: "AmqpLink", link: ReceivingLink, principal: Principal) -> None:
         self._connection, self._link = connection, link
         model_id = link.properties.get("com.microsoft:model-id")
         self._sender = connection.listener.to_cloud.sender(principal, model_id if isinstance(model_id, str) else None)
+        self._known: dict[bytes, bytes] = {b"": NO_SECTIONS}  # sections as sent to sections as stored
         self._run: tuple[int, int] | None = None  # consecutive deliveries to settle as accepted
 
     async def start(self) -> None:
         """Accept the link and give it credit at once: clients wait for it (D-92)."""
         listener = self._connection.listener
         self._link.accept(max_message_size=listener.limits.device_to_cloud_size)
+        self._link.take_runs()
         self._link.grant(listener.limits.amqp_credit)
 
     def delivered(self, link: ReceivingLink, delivery: Delivery) -> None:
-        """Take one delivery: the batched format holds several messages, with one outcome for all."""
-        listener = self._connection.listener
-        delivery_id, settled = delivery.delivery_id, delivery.settled
+        """Take one delivery."""
+        if delivery.oversized:
+            error = MessageTooLarge(reason=f"a delivery of {delivery.size} bytes")
+            self._rejected(delivery.delivery_id, delivery.delivery_id, error, settled=delivery.settled)
+        elif delivery.message_format == BATCH_FORMAT:
+            self._take_batch(delivery.delivery_id, delivery.payload, settled=delivery.settled)
+        else:
+            self._take(delivery.delivery_id, [delivery.payload], settled=delivery.settled)
+        self._grant_more()
 
-        def on_durable(error: HubError | None) -> None:
-            if settled:
-                return
-            if error is None:
-                self._accepted(delivery_id)
-            else:
-                self._rejected(delivery_id, error)
-
-        try:
-            if delivery.oversized:
-                raise MessageTooLarge(reason=f"a delivery of {delivery.size} bytes")
-            payloads = unbatched(delivery.payload) if delivery.message_format == BATCH_FORMAT else [delivery.payload]
-            messages = [to_message(decode_message(payload)) for payload in payloads]
-            if messages:
-                listener.to_cloud.accept(self._sender, messages, on_durable)
-                listener.accepted += len(messages)
-            else:
-                on_durable(None)
-        except AmqpError as failure:
-            self._rejected(delivery_id, BadRequest("The message cannot be read.", reason=failure.description))
-        except HubError as error:
-            self._rejected(delivery_id, error)
-        if self._link.credit <= listener.limits.amqp_credit // 2 and not listener.log.congested:
-            self._link.grant(listener.limits.amqp_credit)
+    def delivered_run(self, run: DeliveredRun) -> None:
+        """Take deliveries that came together."""
+        if run.message_format == BATCH_FORMAT:
+            for delivery_id, payload in enumerate(run.payloads, run.first):
+                self._take_batch(delivery_id, payload, settled=run.settled)
+        else:
+            self._take(run.first, run.payloads, settled=run.settled)
+        self._grant_more()
 
     def relieved(self) -> None:
         """Credit that was held back while the log was congested."""
@@ -93,20 +97,104 @@ class TelemetryLink(LinkEndpoint):
             self._run = None
             self._link.settle(first, last, ACCEPTED)
 
-    def _accepted(self, delivery_id: int) -> None:
-        if self._run is not None and delivery_id == self._run[1] + 1:
-            self._run = (self._run[0], delivery_id)
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _grant_more(self) -> None:
+        listener = self._connection.listener
+        if self._link.credit <= listener.limits.amqp_credit // 2 and not listener.log.congested:
+            self._link.grant(listener.limits.amqp_credit)
+
+    def _take(self, first: int, payloads: Sequence[bytes], *, settled: bool) -> None:
+        """Put messages into the log together; what cannot be taken is rejected by itself."""
+        listener, known = self._connection.listener, self._known
+        small_enough, stamp = listener.small_enough, listener.ingress_stamp()
+        tails: list[bytes] = []
+        for delivery_id, payload in enumerate(payloads, first):
+            start = data_section_start(payload) if len(payload) <= small_enough else -1
+            sections = known.get(payload[:start]) if start >= 0 else None
+            if sections is not None:
+                tails.append(stamp + sections + payload[start:])
+                continue
+            try:
+                tails.append(stamp + self._stored(payload, start))
+            except HubError as error:
+                self._append(delivery_id - len(tails), tails, settled=settled)
+                tails = []
+                self._rejected(delivery_id, delivery_id, error, settled=settled)
+        self._append(first + len(payloads) - len(tails), tails, settled=settled)
+
+    def _stored(self, payload: bytes, start: int) -> bytes:
+        """A message as it is stored, behind its time. start: of its data section, if nothing else follows; else -1.
+
+        Raises BadRequest, MessageTooLarge.
+        """
+        message = _decoded(payload)
+        sections = self._connection.listener.to_cloud.sections(self._sender, message)
+        if 0 <= start < _LONGEST_KEPT and len(self._known) < _SECTIONS_KEPT:
+            self._known[payload[:start]] = sections
+        return sections + encode_data_section(message.body)
+
+    def _append(self, first: int, tails: list[bytes], *, settled: bool) -> None:
+        if not tails:
+            return
+        listener, last = self._connection.listener, first + len(tails) - 1
+        try:
+            listener.to_cloud.append(self._sender, tails, partial(self._on_durable, first, last, settled))
+            listener.accepted += len(tails)
+        except HubError as error:
+            self._rejected(first, last, error, settled=settled)
+
+    def _take_batch(self, delivery_id: int, payload: bytes, *, settled: bool) -> None:
+        """Several messages in one delivery, with one outcome for all."""
+        to_cloud = self._connection.listener.to_cloud
+        on_durable = partial(self._on_durable, delivery_id, delivery_id, settled)
+        try:
+            messages = [_decoded(each) for each in _unbatched(payload)]
+            if messages:
+                to_cloud.accept(self._sender, messages, on_durable)
+                self._connection.listener.accepted += len(messages)
+            else:
+                on_durable(None)
+        except HubError as error:
+            self._rejected(delivery_id, delivery_id, error, settled=settled)
+
+    def _on_durable(self, first: int, last: int, settled: bool, error: HubError | None) -> None:
+        if error is not None:
+            self._rejected(first, last, error, settled=settled)
+            return
+        if settled:
+            return
+        if self._run is not None and first == self._run[1] + 1:
+            self._run = (self._run[0], last)
         else:
             self.flush()
-            self._run = (delivery_id, delivery_id)
+            self._run = (first, last)
         self._connection.flush_soon(self)
 
-    def _rejected(self, delivery_id: int, error: HubError) -> None:
-        self.flush()
+    def _rejected(self, first: int, last: int, error: HubError, *, settled: bool) -> None:
         self._connection.refused(error, "events/send", self._sender.principal.name)
+        if settled:
+            return  # the sender does not want to know
+        self.flush()
         info = {"com.microsoft:tracking-id": error.tracking_id}
-        self._link.settle(delivery_id, delivery_id, rejected(on_wire(error).amqp, str(error), info))
+        self._link.settle(first, last, rejected(on_wire(error).amqp, str(error), info))
         self._connection.flush_soon(self)
+
+
+def _decoded(payload: bytes) -> Message:
+    """Raises BadRequest for what is no message."""
+    try:
+        return to_message(decode_message(payload))
+    except AmqpError as failure:
+        raise BadRequest("The message cannot be read.", reason=failure.description) from None
+
+
+def _unbatched(payload: bytes) -> list[bytes]:
+    """Raises BadRequest for what is no batch."""
+    try:
+        return unbatched(payload)
+    except AmqpError as failure:
+        raise BadRequest("The message cannot be read.", reason=failure.description) from None
 
 
 def to_message(message: AmqpMessage) -> Message:

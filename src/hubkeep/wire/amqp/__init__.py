@@ -9,6 +9,7 @@ from .events import (
     Closed,
     Credited,
     Delivered,
+    DeliveredRun,
     Event,
     LinkAttached,
     LinkDetached,
@@ -22,6 +23,7 @@ from .link import Delivery, Link, LinkState, ReceivingLink, SendingLink, Terminu
 from .messages import BATCH_FORMAT, AmqpMessage, decode_message, message, unbatched
 from .performatives import ACCEPTED, RELEASED, outcome_name, rejected
 from .session import Session
+from .transfers import data_section_start
 from .types import OWN, AmqpError, Array, Described, Int, Symbol, Timestamp, UByte, UInt, ULong, encode
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Closed",
     "Credited",
     "Delivered",
+    "DeliveredRun",
     "Delivery",
     "Described",
     "Event",
@@ -60,6 +63,7 @@ __all__ = [
     "UByte",
     "UInt",
     "ULong",
+    "data_section_start",
     "decode_message",
     "encode",
     "message",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..inbox import Inbox
-from .events import Closed, Event, LinkDetached, Opened, SaslInit, SessionBegun, SessionEnded
+from .events import Closed, DeliveredRun, Event, LinkDetached, Opened, SaslInit, SessionBegun, SessionEnded
 from .link import Link
 from .performatives import (
     AMQP_HEADER,
@@ -26,6 +26,7 @@ from .performatives import (
     parse,
 )
 from .session import Session
+from .transfers import whole_transfer
 from .types import AmqpError, Array, Described, Symbol, ULong, encode
 
 
@@ -118,6 +119,7 @@ class HubConnection(Inbox):
         "partial_bytes",
         "peer_max_frame",
         "state",
+        "takes_runs",
     )
 
     def __init__(
@@ -127,6 +129,7 @@ class HubConnection(Inbox):
         self.bounds, self.container_id = bounds, container_id
         self.links = self.link_bytes = self.partial_bytes = 0  # in use now; see Bounds
         self.frame_size = 0  # of the frame under way
+        self.takes_runs = False  # whether some link does
         self.hostname = ""
         self.peer_max_frame = _SMALLEST_FRAME
         self.state = State.HEADER
@@ -183,6 +186,8 @@ class HubConnection(Inbox):
                     if not self._take_header():
                         return None
                     continue
+                if self.takes_runs and (run := self._take_run()) is not None:
+                    return run
                 if not self._take_frame():
                     return None
                 if self._events:
@@ -315,6 +320,35 @@ class HubConnection(Inbox):
         performative, payload_at = parse(data, body, end)
         self._handle(int.from_bytes(data[at + 6 : at + 8]), performative, data[payload_at:end])
         return True
+
+    def _take_run(self) -> DeliveredRun | None:
+        """Deliveries that follow one another on a link that takes runs; None: look at the next frame as ever."""
+        data = self._data
+        transfer = whole_transfer(data, self._at)
+        if transfer is None or self.state is not State.OPEN:
+            return None
+        channel, handle, first, message_format, settled, _, _ = transfer
+        session = self._sessions.get(channel)
+        found = session.link_for_runs(handle) if session is not None else None
+        if session is None or found is None:
+            return None
+        link, most = found
+        kept, largest = self.bounds.delivery_kept, self.bounds.max_frame
+        payloads: list[bytes] = []
+        at, due = self._at, (channel, handle, first, message_format, settled)
+        while transfer is not None and transfer[:5] == due and len(payloads) < most:
+            payload_at, end = transfer[5:]
+            if end - payload_at > kept or end - at > largest:
+                break
+            payloads.append(data[payload_at:end])
+            at = end
+            due = (channel, handle, first + len(payloads), message_format, settled)
+            transfer = whole_transfer(data, at)
+        if not payloads:
+            return None
+        self._at = at
+        session.count_run(link, len(payloads))
+        return DeliveredRun(link, first, payloads, message_format, settled)
 
     def _check_size(self, size: int) -> None:
         limit = self.bounds.max_frame if self.state is State.OPEN else self.bounds.max_frame_before_open

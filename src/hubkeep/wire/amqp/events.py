@@ -55,6 +55,16 @@ class Delivered(NamedTuple):
     delivery: "Delivery"
 
 
+class DeliveredRun(NamedTuple):
+    """Whole deliveries with ids from ``first`` on, alike but for their payloads; for a link that takes runs."""
+
+    link: "ReceivingLink"
+    first: int
+    payloads: list[bytes]
+    message_format: int
+    settled: bool
+
+
 class Settled(NamedTuple):
     """The peer's outcome for deliveries of the hub. settled False: it waits for ``link.settle``."""
 
@@ -79,6 +89,7 @@ Event = (
     | LinkDetached
     | Credited
     | Delivered
+    | DeliveredRun
     | Settled
     | Closed
 )

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .performatives import Attach, Detach, Disposition, Flow, error
+from .performatives import ACCEPTED, Attach, Detach, Disposition, Flow, error
 from .types import AmqpError, Described, Symbol, UByte, ULong
 
 if TYPE_CHECKING:
@@ -231,9 +231,12 @@ class SendingLink(Link):
 
 
 class ReceivingLink(Link):
-    """The peer sends: ``grant`` credit, ``settle`` what came."""
+    """The peer sends: ``grant`` credit, ``settle`` what came.
 
-    __slots__ = ("_pieces", "credit", "frames", "partial")
+    takes_runs: deliveries in the usual form come as DeliveredRun, others as Delivered as ever. Set it by ``take_runs``.
+    """
+
+    __slots__ = ("_pieces", "credit", "frames", "partial", "takes_runs")
 
     def __init__(self, session: "Session", attach: Attach) -> None:
         super().__init__(session, attach)
@@ -242,6 +245,11 @@ class ReceivingLink(Link):
         self.partial: Delivery | None = None  # the delivery of which more is to come
         self.frames = 0  # of which it came so far
         self._pieces = bytearray()
+        self.takes_runs = False
+
+    def take_runs(self) -> None:
+        """From now on."""
+        self.takes_runs = self.session.connection.takes_runs = True
 
     def grant(self, credit: int) -> None:
         """The peer may send ``credit`` messages from now on (not in addition to what it had)."""
@@ -251,7 +259,11 @@ class ReceivingLink(Link):
 
     def settle(self, first: int, last: int, state: Any, *, settled: bool = True) -> None:
         """One disposition for the deliveries ``first`` to ``last``."""
-        if self.state is LinkState.ATTACHED:
+        if self.state is not LinkState.ATTACHED:
+            return
+        if state is ACCEPTED and settled:
+            self.session.accept(first, last)
+        else:
             self.session.send(Disposition(True, first, last, settled, state))
 
     def take_flow(self, flow: Flow) -> None:

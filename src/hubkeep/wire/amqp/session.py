@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _UINT: Final = struct.Struct(">I")
 _LINK_BYTES: Final = 1024  # what a link takes besides its attach, about
 _FRAMES: Final = 16  # of one delivery, besides one for each 64 bytes: a peer may send empty ones without end
+# all six fields of a disposition: a receiver's, first and last, settled, accepted, no word of batchable
+_ACCEPTED_HEAD: Final = b"\x00\x00\x00\x27\x02\x00%b\x00\x53\x15\xd0\x00\x00\x00\x17\x00\x00\x00\x06\x41"
+_ACCEPTED_END: Final = b"\x41\x00\x53\x24\xc0\x01\x00\x40"
+_IDS: Final = struct.Struct(">BIBI")
 _TRANSFER_END: Final = b"\x40\x40\x42\x42\x42"  # rcv-settle-mode, state, resume, aborted, batchable
 
 
@@ -104,6 +108,13 @@ class Session:
         if self.ended:
             return  # a late answer to an attach: nothing may follow an end
         self.connection.send_frame(frame(self.channel, encode_performative(performative)))
+
+    def accept(self, first: int, last: int) -> None:
+        """A disposition of the one kind that is sent for each run of telemetry."""
+        if not self.ended:
+            self.connection.send_frame(
+                _ACCEPTED_HEAD % self.channel.to_bytes(2) + _IDS.pack(0x70, first, 0x70, last) + _ACCEPTED_END
+            )
 
     def send_flow(self, link: Link | None = None) -> None:
         """Tell the session's window, and with a link its credit."""
@@ -278,6 +289,30 @@ class Session:
             ids = (first + step & 0xFFFFFFFF for step in range(span + 1))
             return [each for each in ids if each in unsettled]
         return [each for each in unsettled if (each - first & 0xFFFFFFFF) <= span]
+
+    def link_for_runs(self, handle: int) -> tuple[ReceivingLink, int] | None:
+        """The link of a transfer that may begin a run, and how many deliveries the run may have."""
+        link = self.links.get(handle)
+        if (
+            not isinstance(link, ReceivingLink)
+            or not link.takes_runs
+            or link.state is not LinkState.ATTACHED
+            or link.partial is not None
+            or link.credit <= 0
+            or self.ended
+        ):
+            return None
+        return link, min(link.credit, self._incoming_window)
+
+    def count_run(self, link: ReceivingLink, count: int) -> None:
+        """The deliveries of a run have come."""
+        self._next_incoming_id = self._next_incoming_id + count & 0xFFFFFFFF
+        self._incoming_window -= count
+        if self._incoming_window <= self.connection.bounds.incoming_window // 2:
+            self._incoming_window = self.connection.bounds.incoming_window
+            self.send_flow()
+        link.credit -= count
+        link.delivery_count = link.delivery_count + count & 0xFFFFFFFF
 
     def _take_transfer(self, transfer: Transfer, payload: bytes) -> Iterator[Event]:
         self._next_incoming_id = self._next_incoming_id + 1 & 0xFFFFFFFF
