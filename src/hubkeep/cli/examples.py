@@ -17,6 +17,8 @@ EXAMPLES: Final = {
     "help": "hubkeep help differences",
     "export": "hubkeep export fleet.jsonl",
     "import": "hubkeep import fleet.jsonl --mode create",
+    "backup": "hubkeep backup /backup/monday --keys-to /vault/monday --data /var/lib/hubkeep",
+    "restore": "hubkeep restore /backup/monday --keys-from /vault/monday --data /var/lib/hubkeep",
     "device create": "hubkeep device create press-07",
     "device show": "hubkeep device show press-07 --json",
     "device list": "hubkeep device list --top 20",

@@ -10,6 +10,7 @@ import typer
 from hubkeep import __version__
 
 from . import certificates, configurations, device_messages, devices, events, fleet_files, jobs, modules, tokens
+from .backup import backup, restore
 from .demo import demo
 from .doctor import doctor
 from .documentation import help_command
@@ -106,6 +107,8 @@ app.command()(monitor)
 app.command()(query)
 app.command("export")(fleet_files.export_fleet)
 app.command("import")(fleet_files.import_fleet)
+app.command()(backup)
+app.command()(restore)
 for command in (device_messages.send, device_messages.messages, device_messages.purge, files, rotate):
     devices.app.command()(command)
 app.add_typer(devices.app, name="device")

@@ -20,7 +20,7 @@ from .failures import WrongDirectory
 from .hub import Hub
 
 FIRST_DEVICE: Final = "first-device"
-_DESCRIPTION: Final = "hubkeep.json"
+DESCRIPTION: Final = "hubkeep.json"
 
 
 def prepare(directory: Path, settings: Settings) -> dict[str, Any] | None:
@@ -29,7 +29,7 @@ def prepare(directory: Path, settings: Settings) -> dict[str, Any] | None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"data: {directory} cannot be made: {error.strerror}") from None
-    path = directory / _DESCRIPTION
+    path = directory / DESCRIPTION
     if not path.exists():
         return None
     description: dict[str, Any] = json.loads(path.read_text())
@@ -50,7 +50,7 @@ def prepare(directory: Path, settings: Settings) -> dict[str, Any] | None:
 async def describe(hub: Hub, *, published: bool, identities: Identities) -> None:
     """Leave behind what the command line needs: mode, and the operator's connection string and address (0600)."""
     settings, directory = hub.settings, hub.data
-    path = directory / _DESCRIPTION
+    path = directory / DESCRIPTION
     if not path.exists():
         if settings.mode == "dev":
             await _make_first_device(identities, published=published)
