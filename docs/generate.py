@@ -1,6 +1,7 @@
 """Write docs/reference from the code: ``python docs/generate.py``. With --check: status 1 if a page is not current."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,9 +12,25 @@ import typer
 
 from hubkeep import limits
 from hubkeep.cli.main import app
+from hubkeep.connection.https.api import openapi_document
 from hubkeep.connection.mqtt import topics
 from hubkeep.connection.operations import OPERATIONS
-from hubkeep.errors import BUG, ON_WIRE, HubError
+from hubkeep.errors import (
+    BUG,
+    ON_WIRE,
+    BadApiVersion,
+    BadRequest,
+    Forbidden,
+    FormatError,
+    HubError,
+    MessageTooLarge,
+    NotFound,
+    RequestTimeout,
+    StoreUnavailable,
+    Unauthorized,
+    UnsupportedEncoding,
+    on_wire,
+)
 from hubkeep.limits import Limit, Limits
 from hubkeep.model import Permission
 from hubkeep.query import JOB_ROOTS, TWIN_ROOTS
@@ -280,6 +297,108 @@ def queries() -> Iterator[str]:
     yield "Functions of conditions: " + ", ".join(f"`{each}`" for each in sorted(ROUTING_FUNCTIONS)) + "."
 
 
+# Refusals that a credential, an address or a body brings with it: not repeated at each operation.
+EVERYWHERE = {
+    str(on_wire(kind()).number)
+    for kind in (
+        *(BadRequest, BadApiVersion, FormatError, Unauthorized, Forbidden, NotFound, RequestTimeout, MessageTooLarge),
+        *(UnsupportedEncoding, StoreUnavailable),
+    )
+}
+
+
+def api() -> Iterator[str]:
+    """From the same document that the hub serves."""
+    document = openapi_document()
+    yield (
+        "# The HTTPS API\n\n"
+        "Made from the OpenAPI 3.1 document that every hub serves at `GET /openapi.json` (`hubkeep api` prints it); tests hold\n"
+        "the hub against it.\n\n" + document["info"]["description"].strip() + "\n\n"
+        "Not repeated below: what every credential, address and body may be refused for: "
+        + ", ".join(sorted(EVERYWHERE))
+        + ". The numbers: [errors.md](errors.md)."
+    )
+    for tag in document["tags"]:
+        yield f"## {tag['name']}"
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                if operation["tags"] == [tag["name"]]:
+                    yield from _api_operation(f"{method.upper()} {path}", operation)
+    yield "## Shapes"
+    yield "A member with a question mark may be left out."
+    for name, schema in document["components"]["schemas"].items():
+        yield f"### {name}"
+        if text := schema.get("description"):
+            yield text
+        required = set(schema.get("required", ()))
+        rows = [
+            (f"`{member}`" + ("" if member in required else "?"), _shape(inner), inner.get("description", ""))
+            for member, inner in schema.get("properties", {}).items()
+        ]
+        yield table(("Member", "Values", "Meaning"), rows)
+
+
+def _api_operation(address: str, operation: dict[str, Any]) -> Iterator[str]:
+    yield f"### {address}"
+    rights = [
+        " and ".join(words) or "the device's certificate" for each in operation["security"] for words in each.values()
+    ]
+    needs = f"Needs {' or '.join(rights)}." if rights else "Open to anybody."
+    yield f"{operation['summary']}. {operation.get('description', '')} {needs}".replace("  ", " ")
+    rows = [
+        (
+            f"`{each['name']}`" + ("" if each.get("required") else "?"),
+            each["in"],
+            _shape(each["schema"]),
+            each["description"],
+        )
+        for each in operation.get("parameters", ())
+    ]
+    if (body := operation.get("requestBody")) is not None:
+        for media, content in body["content"].items():
+            name = "body" if body["required"] else "body?"
+            rows.append((name, f"`{media}`", _shape(content.get("schema", {})), body["description"]))
+    if rows:
+        yield table(("Parameter", "In", "Values", "Meaning"), rows)
+    yield "\n".join(_api_answers(operation["responses"]))
+
+
+def _api_answers(responses: dict[str, Any]) -> Iterator[str]:
+    document = openapi_document()
+    refused: list[str] = []
+    for status, given in responses.items():
+        name = given.get("$ref", "").rpartition("/")[2]
+        response = document["components"]["responses"][name] if name else given
+        text, _, refusals = response["description"].partition("- ")
+        refused += re.findall(r"\d{6} `\w+`", f"- {refusals}")
+        if text:
+            shapes = [_shape(content.get("schema", {})) for content in response.get("content", {}).values()]
+            shapes = [each.removesuffix(" or Refusal") for each in shapes]
+            yield f"- {status}: {' '.join(text.split())} {', '.join(each for each in shapes if each != 'anything')}".rstrip()
+    if own := [each for each in dict.fromkeys(refused) if each.partition(" ")[0] not in EVERYWHERE]:
+        yield f"- refused: {', '.join(own)}"
+
+
+def _shape(schema: dict[str, Any]) -> str:
+    """A JSON Schema as people write it."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_shape(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{each}`" for each in schema["enum"] if each != "")
+    kind = {"string": "text", "integer": "whole number", "boolean": "`true`, `false`", "object": "object"}.get(
+        schema.get("type", ""), schema.get("type", "anything")
+    )
+    if kind == "array":
+        return f"list of {_shape(schema.get('items', {}))}"
+    if "minimum" in schema and "maximum" in schema:
+        return f"{schema['minimum']} to {schema['maximum']}"
+    if "maxLength" in schema:
+        return f"{kind}, at most {schema['maxLength']} characters"
+    return kind
+
+
 def cli() -> Iterator[str]:
     yield (
         "# Commands\n\n"
@@ -319,7 +438,7 @@ def _commands(command: Any, path: list[str]) -> Iterator[str]:
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
-    "errors": errors, "limits": limits_page, "settings": settings, "operations": operations, "mqtt": mqtt, "queries": queries, "cli": cli,
+    "errors": errors, "limits": limits_page, "settings": settings, "operations": operations, "mqtt": mqtt, "queries": queries, "api": api, "cli": cli,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from conversations import api_contract
 from conversations.mqtt_peer import tls_socket
 from hubkeep.testing import HubInThread
 
@@ -48,7 +49,7 @@ def request(
     payload = json.dumps(body).encode() if isinstance(body, dict | list) else body
     try:
         connection.request(method, path, payload, given)
-        return read(connection.getresponse())
+        return read(connection.getresponse(), method, path)
     finally:
         connection.close()
 
@@ -67,15 +68,18 @@ def kept_alive(hub: HubInThread) -> Iterator[Ask]:
     def ask(method: str, path: str, body: object, token: str) -> Answer:
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method, path, payload, {"Authorization": token} if token else {})
-        return read(connection.getresponse())
+        return read(connection.getresponse(), method, path)
 
     with contextlib.closing(connection):
         yield ask
 
 
-def read(response: http.client.HTTPResponse) -> Answer:
+def read(response: http.client.HTTPResponse, method: str = "", path: str = "") -> Answer:
+    """method, path: of the request, if the answer is to be held against the API's description."""
     content = response.read()
     headers = {name.lower(): value for name, value in response.getheaders()}
+    if method:
+        api_contract.check(method, path, response.status, headers, content)
     is_json = "application/json" in headers.get("content-type", "")
     return Answer(response.status, headers, json.loads(content) if is_json and content else content)
 

@@ -14,6 +14,7 @@ EXAMPLES: Final = {
     "connection-string": "hubkeep connection-string --device press-07",
     "explain": "hubkeep explain press-07",
     "doctor": "hubkeep doctor --data /var/lib/hubkeep",
+    "api": "hubkeep api --data /var/lib/hubkeep > openapi.json",
     "help": "hubkeep help differences",
     "export": "hubkeep export fleet.jsonl",
     "import": "hubkeep import fleet.jsonl --mode create",

@@ -10,6 +10,7 @@ import typer
 from hubkeep import __version__
 
 from . import certificates, configurations, device_messages, devices, events, fleet_files, jobs, modules, tokens
+from .api import api
 from .backup import backup, restore
 from .demo import demo
 from .doctor import doctor
@@ -121,6 +122,7 @@ app.add_typer(certificates.app, name="cert")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)
 app.command()(doctor)
+app.command()(api)
 app.command("help")(help_command)
 give_examples(app)
 

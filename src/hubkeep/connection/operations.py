@@ -155,6 +155,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/cas/proof", "https", "POST /api/cas/{name}/proof", _ALL),
     Operation("admin/status", "https", "GET /api/status", _ALL),
     Operation("admin/policies", "https", "GET /api/policies", _ALL),
+    Operation("admin/openapi", "https", "GET /openapi.json", (), "the same for every hub, published with the source"),
     Operation("admin/trust-bundle", "https", "GET /api/trust-bundle", (), "public certificates only"),
 )
 

@@ -56,11 +56,14 @@ _MODES: Final[Mapping[str, ImportMode]] = {
 }
 
 
+IMPORT_MODES: Final = tuple(mode.name for mode in _MODES.values())
+
+
 def import_mode(text: str | None) -> ImportMode:
     """The mode of this name in any case; none given means ``createOrUpdate``. Raises BadRequest."""
     mode = _MODES.get((text or "createOrUpdate").lower())
     if mode is None:
-        raise BadRequest(f"The import modes are: {', '.join(each.name for each in _MODES.values())}.")
+        raise BadRequest(f"The import modes are: {', '.join(IMPORT_MODES)}.")
     return mode
 
 

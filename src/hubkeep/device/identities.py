@@ -26,7 +26,7 @@ from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
 
 from .keys import check_key, new_key
 
-_ID: Final = re.compile(rf"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{{1,{IDENTITY_ID.value}}}")
+ID: Final = re.compile(rf"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{{1,{IDENTITY_ID.value}}}")
 _THUMBPRINT: Final = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _THUMBPRINT_TEXT: Final = 256  # characters, separators counted
 _SEPARATORS: Final = str.maketrans("", "", ": ")
@@ -198,7 +198,7 @@ class Identities:
 
 def check_id(device_id: str) -> None:
     """Raises BadRequest for an id that is too long or holds a character that no id may hold (L-I9)."""
-    if not _ID.fullmatch(device_id):
+    if not ID.fullmatch(device_id):
         raise BadRequest(
             f"A device id has 1 to {IDENTITY_ID.value} characters: "
             "letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"

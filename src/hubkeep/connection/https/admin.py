@@ -46,6 +46,7 @@ class AdminSurface:
         self._decode_event, self._trust_bundle = decode_event, trust_bundle
         self._status, self._expired = status, expired
         self._readers = 0
+        self._openapi = b""
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -53,6 +54,7 @@ class AdminSurface:
             Endpoint("admin/events", self.events, "service", dated=False),
             Endpoint("admin/status", self.status, "service", dated=False),
             Endpoint("admin/policies", self.policies, "service", dated=False),
+            Endpoint("admin/openapi", self.openapi, "none", dated=False),
             Endpoint("admin/trust-bundle", self.trust_bundle, "none", dated=False),
         )
 
@@ -79,6 +81,12 @@ class AdminSurface:
                 for each in self._policies.all()
             ]
         )
+
+    async def openapi(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /openapi.json: what the API takes, gives and refuses. It tells nothing of this hub."""
+        if not self._openapi:
+            self._openapi = await asyncio.to_thread(_openapi)
+        return json_answer(msgspec.Raw(self._openapi))
 
     async def trust_bundle(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /api/trust-bundle: the root certificates (PEM)."""
@@ -149,3 +157,10 @@ class AdminSurface:
                 except TimeoutError:
                     await response.write(b"\n")
         await response.write(msgspec.json.encode({"error": "the authorisation has expired"}) + b"\n")
+
+
+def _openapi() -> bytes:
+    """Takes a moment, and most hubs are never asked: no part of the start, nor of the loop's turn."""
+    from .api import openapi_document  # noqa: PLC0415
+
+    return msgspec.json.encode(openapi_document())

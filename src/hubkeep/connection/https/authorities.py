@@ -19,7 +19,7 @@ from .bodies import json_as
 from .exchange import Endpoint, Exchange
 
 
-class _Upload(msgspec.Struct, rename="camel"):
+class AuthorityBody(msgspec.Struct, rename="camel"):
     """certificate: PEM."""
 
     certificate: str
@@ -52,7 +52,7 @@ class AuthoritySurface:
         """PUT /api/cas/{name}: registers; ``isVerified`` vouches for it without a proof. None is ever replaced."""
         if exchange.request.headers.get("If-Match"):
             raise BadRequest("An authority is not replaced: register the new one beside it.")
-        upload = json_as(_Upload, await exchange.body(HTTP_SERVICE_BODY.value))
+        upload = json_as(AuthorityBody, await exchange.body(HTTP_SERVICE_BODY.value))
         name, content = exchange.values["name"], upload.certificate.encode()
         return _answer(await self._authorities.create(name, content, verified=upload.is_verified))
 
@@ -67,7 +67,7 @@ class AuthoritySurface:
 
     async def proof(self, exchange: Exchange) -> web.StreamResponse:
         """POST /api/cas/{name}/proof: a certificate of the code, signed by the authority."""
-        upload = json_as(_Upload, await exchange.body(HTTP_SERVICE_BODY.value))
+        upload = json_as(AuthorityBody, await exchange.body(HTTP_SERVICE_BODY.value))
         name, content = exchange.values["name"], upload.certificate.encode()
         return _answer(await self._authorities.prove(name, content, _etag(exchange)))
 

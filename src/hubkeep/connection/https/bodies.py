@@ -4,17 +4,20 @@ import asyncio
 import binascii
 from base64 import b64decode
 from collections.abc import AsyncIterator
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
+from msgspec import Meta
 
 from hubkeep.errors import BadRequest, MessageTooLarge, RequestTimeout, UnsupportedEncoding
 from hubkeep.limits import HTTP_BODY_GRACE, HTTP_BODY_SPEED, HTTP_REQUEST_WITHIN
 
 from ..strict_json import json_as, strict_json
 
-__all__ = ["from_base64", "json_as", "read_body", "strict_json"]
+__all__ = ["PRINTABLE", "documented", "from_base64", "json_as", "read_body", "strict_json"]
 
+PRINTABLE: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"  # roughly: the rules refuse all that Python does not print
 _ENCODINGS = frozenset({"", "identity", "utf-8"})
 
 
@@ -68,6 +71,11 @@ async def body_chunks(request: web.BaseRequest, limit: int, *, within: float | N
 
 def _too_large(limit: int) -> MessageTooLarge:
     return MessageTooLarge(reason=f"the body is larger than {limit} bytes", remedy="send less at once").by("L-H3")
+
+
+def documented(**schema: Any) -> Meta:
+    """What the API's description says of a member in JSON Schema; the rules check it, with limits that can be set."""
+    return Meta(extra_json_schema=schema)
 
 
 def from_base64(text: str, what: str) -> bytes:

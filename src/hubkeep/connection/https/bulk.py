@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 
-from hubkeep.device.bulk import BulkIdentities, BulkRecord, KeyChoice, Outcome, import_mode
+from hubkeep.device.bulk import IMPORT_MODES, BulkIdentities, BulkRecord, KeyChoice, Outcome, import_mode
 from hubkeep.device.identities import status_from_text
 from hubkeep.device.keys import key_to_text
 from hubkeep.errors import BadRequest, BulkRefused, HubError, on_wire
@@ -18,9 +18,17 @@ from hubkeep.ports import TwinEdit
 
 from ..refusal_bodies import refusal_text
 from .answers import json_answer, normal_etag
-from .bodies import strict_json
+from .bodies import documented, strict_json
 from .exchange import Endpoint, Exchange
-from .service import AuthenticationBody, CapabilitiesBody, authentication_to_json, credentials_from
+from .service import (
+    AuthenticationBody,
+    CapabilitiesBody,
+    Scopes,
+    StatusReason,
+    StatusWord,
+    authentication_to_json,
+    credentials_from,
+)
 
 Refuse = Callable[[HubError, Exchange], str]
 
@@ -34,12 +42,12 @@ _KEY_CHOICES: Final[Mapping[str, KeyChoice]] = {
 }
 
 
-class _Properties(msgspec.Struct):
+class RecordPropertiesBody(msgspec.Struct):
     desired: Any = None
     reported: Any = None
 
 
-class _Record(msgspec.Struct, rename="camel"):
+class RecordBody(msgspec.Struct, rename="camel"):
     """What a record may say. The rest is the hub's own."""
 
     id: str | None = None
@@ -47,27 +55,27 @@ class _Record(msgspec.Struct, rename="camel"):
     module_id: str | None = None
     e_tag: str | None = None
     etag: str | None = None
-    import_mode: str | None = None
-    status: str | None = None
-    status_reason: str | None = None
+    import_mode: Annotated[str, documented(enum=["", *IMPORT_MODES])] | None = None
+    status: StatusWord | None = None
+    status_reason: StatusReason | None = None
     authentication: AuthenticationBody | None = None
     twin_etag: str | None = msgspec.field(name="twinETag", default=None)
     tags: Any = None
-    properties: _Properties | None = None
+    properties: RecordPropertiesBody | None = None
     capabilities: CapabilitiesBody | None = None
     device_scope: str | None = None
-    parent_scopes: list[str] | None = None
-    managed_by: str | None = None
+    parent_scopes: Scopes | None = None
+    managed_by: StatusReason | None = None
 
 
-class _KeyName(msgspec.Struct, rename="camel"):
+class KeyNameBody(msgspec.Struct, rename="camel"):
     id: str
     module_id: str | None = None
 
 
-class _Rotation(msgspec.Struct, rename="camel"):
-    policy_key: str
-    devices: list[_KeyName]
+class RotationBody(msgspec.Struct, rename="camel"):
+    policy_key: Annotated[str, documented(enum=list(dict.fromkeys(_KEY_CHOICES.values())))]
+    devices: Annotated[list[KeyNameBody], documented(minItems=1, maxItems=BULK_RECORDS.value)]
 
 
 class _Item(NamedTuple):
@@ -120,7 +128,7 @@ class BulkSurface:
     async def regenerate(self, exchange: Exchange) -> web.StreamResponse:
         """POST /devices/keys/regenerate: 200 when all keys are new, 207 when some are, 400 when none is."""
         try:
-            body = msgspec.convert(strict_json(await exchange.body(HTTP_SERVICE_BODY.value)), _Rotation)
+            body = msgspec.convert(strict_json(await exchange.body(HTTP_SERVICE_BODY.value)), RotationBody)
         except msgspec.ValidationError as error:
             raise BadRequest("A member of the body is not valid.", reason=str(error)) from None
         which = _KEY_CHOICES.get(body.policy_key.lower())
@@ -166,14 +174,14 @@ class BulkSurface:
         )
         asked: BulkRecord | HubError
         try:
-            asked = self._asked(msgspec.convert(value, _Record))
+            asked = self._asked(msgspec.convert(value, RecordBody))
         except msgspec.ValidationError as error:
             asked = BadRequest("A member of the record is not valid.", reason=str(error))
         except HubError as error:
             asked = error
         return _Item(device_id, module_id, mode or "createOrUpdate", asked)
 
-    def _asked(self, record: _Record) -> BulkRecord:
+    def _asked(self, record: RecordBody) -> BulkRecord:
         device_id, module_id = record.id or record.device_id or "", record.module_id or ""
         mode = import_mode(record.import_mode)
         wanted = Identity(device_id=device_id, module_id=module_id)
@@ -198,9 +206,9 @@ class BulkSurface:
         )
 
     def _twin(
-        self, record: _Record, device_id: str, module_id: str, is_of_twin: bool, matches: bool
+        self, record: RecordBody, device_id: str, module_id: str, is_of_twin: bool, matches: bool
     ) -> TwinEdit | None:
-        properties = record.properties or _Properties()
+        properties = record.properties or RecordPropertiesBody()
         parts = record.tags, properties.desired, properties.reported
         if not is_of_twin and all(part is None for part in parts):
             return None

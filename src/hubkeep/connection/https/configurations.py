@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from hubkeep.device.identities import Identities
 from hubkeep.errors import BadRequest
-from hubkeep.limits import CONFIGURATIONS, HTTP_SERVICE_BODY, Limits
+from hubkeep.limits import CONFIGURATION_METRICS, CONFIGURATIONS, HTTP_SERVICE_BODY, Limits
 from hubkeep.messaging.configuration_content import check_module, check_system_modules, with_module_settings
 from hubkeep.messaging.configuration_queries import system_queries
 from hubkeep.messaging.configurations import Configurations, Measured, Wanted
@@ -17,33 +17,33 @@ from hubkeep.messaging.twins import Twins
 
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
-from .bodies import json_as
+from .bodies import documented, json_as
 from .exchange import Endpoint, Exchange
 
 
-class _Metrics(msgspec.Struct, frozen=True):
-    queries: dict[str, str] | None = None
+class MetricsBody(msgspec.Struct, frozen=True):
+    queries: Annotated[dict[str, str], documented(maxProperties=CONFIGURATION_METRICS.value)] | None = None
 
 
-class _Body(msgspec.Struct, frozen=True, rename="camel"):
+class ConfigurationBody(msgspec.Struct, frozen=True, rename="camel"):
     """What a back end may say. Its ``etag`` is no condition; the header is."""
 
     id: str | None = None
     content: dict[str, Any] | None = None
     target_condition: str | None = None
-    priority: int | None = None
+    priority: Annotated[int, documented(minimum=0, maximum=2**31 - 1)] | None = None
     labels: dict[str, str] | None = None
-    metrics: _Metrics | None = None
+    metrics: MetricsBody | None = None
     schema_version: str | None = None
     content_type: str | None = None
 
 
-class _Queries(msgspec.Struct, frozen=True, rename="camel"):
+class QueriesBody(msgspec.Struct, frozen=True, rename="camel"):
     target_condition: str | None = None
     custom_metric_queries: dict[str, str] | None = None
 
 
-class _Content(msgspec.Struct, frozen=True, rename="camel"):
+class ContentBody(msgspec.Struct, frozen=True, rename="camel"):
     modules_content: dict[str, dict[str, Any]]
 
 
@@ -84,7 +84,7 @@ class ConfigurationSurface:
     async def put(self, exchange: Exchange) -> web.StreamResponse:
         """PUT /configurations/{id}: creates without If-Match, updates with it."""
         configuration_id = exchange.values["configuration"]
-        body = json_as(_Body, await exchange.body(HTTP_SERVICE_BODY.value))
+        body = json_as(ConfigurationBody, await exchange.body(HTTP_SERVICE_BODY.value))
         if body.id is not None and body.id != configuration_id:
             raise BadRequest("The id of the body is not the one of the address.")
         wanted = Wanted(
@@ -92,7 +92,7 @@ class ConfigurationSurface:
             condition=body.target_condition or "",
             priority=body.priority or 0,
             labels=body.labels or {},
-            metrics=(body.metrics or _Metrics()).queries or {},
+            metrics=(body.metrics or MetricsBody()).queries or {},
             schema_version=body.schema_version or "1.0",
             content_type=body.content_type,
         )
@@ -108,13 +108,13 @@ class ConfigurationSurface:
 
     async def test(self, exchange: Exchange) -> web.StreamResponse:
         """POST /configurations/testQueries: faults as text."""
-        body = json_as(_Queries, await exchange.body(HTTP_SERVICE_BODY.value))
+        body = json_as(QueriesBody, await exchange.body(HTTP_SERVICE_BODY.value))
         target, metrics = self._configurations.query_errors(body.target_condition, body.custom_metric_queries or {})
         return json_answer({"targetConditionError": target or None, "customMetricQueryErrors": metrics})
 
     async def apply(self, exchange: Exchange) -> web.StreamResponse:
         """POST /devices/{id}/applyConfigurationContent: desired properties of its modules, made where there is none."""
-        body = json_as(_Content, await exchange.body(HTTP_SERVICE_BODY.value))
+        body = json_as(ContentBody, await exchange.body(HTTP_SERVICE_BODY.value))
         device_id = exchange.values["id"]
         device = await self._identities.get(device_id)
         if device.iot_edge:

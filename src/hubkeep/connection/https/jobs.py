@@ -2,35 +2,35 @@
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from aiohttp import web
 
 from hubkeep.errors import BadRequest
-from hubkeep.limits import HTTP_SERVICE_BODY
+from hubkeep.limits import HTTP_SERVICE_BODY, JOB_SECONDS_MAX, QUERY_TEXT
 from hubkeep.messaging.job_documents import TASKS, job_document
 from hubkeep.messaging.jobs import Jobs, JobState
 from hubkeep.model import JobType
 
 from .answers import json_answer
-from .bodies import json_as
+from .bodies import documented, json_as
 from .exchange import Endpoint, Exchange
 from .queries import CONTINUATION, page_size
 
 _ITEM_TYPE: Final = "jobResponse"
 
 
-class _Body(msgspec.Struct, frozen=True, rename="camel"):
+class JobBody(msgspec.Struct, frozen=True, rename="camel"):
     """What a back end may say; everything else of a job is the hub's own."""
 
-    type: str
+    type: Annotated[str, documented(enum=list(get_args(JobType)))]
     job_id: str | None = None
     cloud_to_device_method: dict[str, Any] | None = None
     update_twin: dict[str, Any] | None = None
-    query_condition: str | None = None
-    start_time: str | None = None
-    max_execution_time_in_seconds: int | None = None
+    query_condition: Annotated[str, documented(maxLength=QUERY_TEXT.value)] | None = None
+    start_time: Annotated[str, documented(description="ISO 8601; at once if it is left out or over.")] | None = None
+    max_execution_time_in_seconds: Annotated[int, documented(minimum=1, maximum=JOB_SECONDS_MAX.value)] | None = None
 
 
 class JobSurface:
@@ -50,7 +50,7 @@ class JobSurface:
     async def create(self, exchange: Exchange) -> web.StreamResponse:
         """PUT /jobs/v2/{id}"""
         job_id = exchange.values["job"]
-        body = json_as(_Body, await exchange.body(HTTP_SERVICE_BODY.value))
+        body = json_as(JobBody, await exchange.body(HTTP_SERVICE_BODY.value))
         if body.job_id is not None and body.job_id != job_id:
             raise BadRequest("The jobId of the body is not the one of the address.")
         kinds: dict[str, JobType] = {kind: kind for kind in get_args(JobType)}

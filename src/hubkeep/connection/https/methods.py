@@ -1,27 +1,49 @@
 """The service REST surface of direct methods. Source: service-protocols 2.12."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
 
 from hubkeep.errors import BadRequest
-from hubkeep.limits import HTTP_SERVICE_BODY
+from hubkeep.limits import (
+    HTTP_SERVICE_BODY,
+    METHOD_CONNECT_MAX,
+    METHOD_NAME,
+    METHOD_RESPONSE,
+    METHOD_RESPONSE_MAX,
+    METHOD_RESPONSE_MIN,
+)
 from hubkeep.messaging.methods import Methods
 from hubkeep.model import MethodCall
 
 from .answers import json_answer
-from .bodies import strict_json
+from .bodies import PRINTABLE, documented, strict_json
 from .exchange import Endpoint, Exchange
 
 _NOTHING = msgspec.Raw(b"null")
 
 
-class _Call(msgspec.Struct):
-    name: str = msgspec.field(name="methodName")
-    payload: msgspec.Raw = _NOTHING
-    response_seconds: int | None = msgspec.field(default=None, name="responseTimeoutInSeconds")
-    connect_seconds: int | None = msgspec.field(default=None, name="connectTimeoutInSeconds")
+class MethodBody(msgspec.Struct):
+    name: Annotated[str, documented(minLength=1, maxLength=METHOD_NAME.value, pattern=PRINTABLE)] = msgspec.field(
+        name="methodName"
+    )
+    payload: msgspec.Raw = msgspec.field(default_factory=lambda: _NOTHING)
+    response_seconds: (
+        Annotated[
+            int,
+            documented(
+                minimum=METHOD_RESPONSE_MIN.value,
+                maximum=METHOD_RESPONSE_MAX.value,
+                description=f"{METHOD_RESPONSE.value} if it is left out.",
+            ),
+        ]
+        | None
+    ) = msgspec.field(default=None, name="responseTimeoutInSeconds")
+    connect_seconds: Annotated[int, documented(minimum=0, maximum=METHOD_CONNECT_MAX.value)] | None = msgspec.field(
+        default=None, name="connectTimeoutInSeconds"
+    )
 
 
 class MethodSurface:
@@ -41,7 +63,7 @@ class MethodSurface:
         body = await exchange.body(HTTP_SERVICE_BODY.value)
         strict_json(body)
         try:
-            wanted = msgspec.json.decode(body, type=_Call)
+            wanted = msgspec.json.decode(body, type=MethodBody)
         except msgspec.ValidationError as error:
             raise BadRequest("A member of the body is not valid.", reason=str(error)) from None
         answer = await self._methods.invoke(

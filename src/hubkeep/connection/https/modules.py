@@ -16,15 +16,15 @@ from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
 from .bodies import json_as
 from .exchange import Endpoint, Exchange
-from .service import AuthenticationBody, authentication_to_json, credentials_from
+from .service import AuthenticationBody, StatusReason, authentication_to_json, credentials_from
 
 
-class _Module(msgspec.Struct, rename="camel"):
+class ModuleBody(msgspec.Struct, rename="camel"):
     """What a PUT may say of a module. Everything else that a client sends back is the hub's own."""
 
-    device_id: str | None = None
-    module_id: str | None = None
-    managed_by: str | None = None
+    device_id: str
+    module_id: str
+    managed_by: StatusReason | None = None
     authentication: AuthenticationBody | None = None
 
 
@@ -56,7 +56,7 @@ class ModuleSurface:
     async def put(self, exchange: Exchange) -> web.StreamResponse:
         """PUT /devices/{id}/modules/{module}: creates without If-Match, replaces with it."""
         device_id, module_id = exchange.values["id"], exchange.values["module"]
-        wanted = json_as(_Module, await exchange.body(HTTP_SERVICE_BODY.value))
+        wanted = json_as(ModuleBody, await exchange.body(HTTP_SERVICE_BODY.value))
         if (wanted.device_id, wanted.module_id) != (device_id, module_id):
             raise BadRequest("The deviceId or moduleId of the body is not the one of the address.")
         etag = normal_etag(exchange.request.headers.get("If-Match", ""))

@@ -1,24 +1,24 @@
 """The query endpoint of the service REST surface. Source: service-protocols 2.8."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
 
 from hubkeep.errors import BadRequest
-from hubkeep.limits import HTTP_SERVICE_BODY, QUERY_PAGE, QUERY_PAGE_DEFAULT
+from hubkeep.limits import HTTP_SERVICE_BODY, QUERY_PAGE, QUERY_PAGE_DEFAULT, QUERY_TEXT
 from hubkeep.messaging.fleet_queries import FleetQueries
 
 from .answers import json_answer
-from .bodies import json_as
+from .bodies import documented, json_as
 from .exchange import Endpoint, Exchange
 
 CONTINUATION: Final = "x-ms-continuation"
 
 
-class _Body(msgspec.Struct, frozen=True):
-    query: str
+class QueryBody(msgspec.Struct, frozen=True):
+    query: Annotated[str, documented(minLength=1, maxLength=QUERY_TEXT.value)]
 
 
 class QuerySurface:
@@ -33,7 +33,7 @@ class QuerySurface:
     async def query(self, exchange: Exchange) -> web.StreamResponse:
         """POST /devices/query: an array; the header says whether there is another page."""
         headers = exchange.request.headers
-        body = json_as(_Body, await exchange.body(HTTP_SERVICE_BODY.value))
+        body = json_as(QueryBody, await exchange.body(HTTP_SERVICE_BODY.value))
         await self._settle()
         page = await self._queries.run(body.query, page_size(exchange), headers.get(CONTINUATION, ""))
         answer = json_answer(page.rows)

@@ -1,7 +1,7 @@
 """The service REST surface: identities and statistics. Source: service-protocols 2.2, 2.3, 2.7."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from aiohttp import web
@@ -9,46 +9,66 @@ from aiohttp import web
 from hubkeep.device.identities import Identities, authentication_type, status_from_text
 from hubkeep.device.keys import key_from_text, key_to_text
 from hubkeep.errors import BadRequest
-from hubkeep.limits import HTTP_SERVICE_BODY, LIST_TOP
+from hubkeep.limits import HTTP_SERVICE_BODY, LIST_TOP, STATUS_REASON
 from hubkeep.messaging.cloud_to_device import CloudToDevice
-from hubkeep.model import Identity
+from hubkeep.model import AuthenticationType, Identity
 
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
-from .bodies import json_as
+from .bodies import documented, json_as
 from .exchange import Endpoint, Exchange
 
+Key = Annotated[
+    str,
+    documented(
+        description="Base64 of 16 to 64 bytes; empty: the hub makes both keys.",
+        pattern="^$|^([A-Za-z0-9+/]{4}){5,20}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$",
+    ),
+]
+Thumbprint = Annotated[
+    str,
+    documented(description="Hexadecimal digits of SHA-1 or SHA-256.", pattern="^$|^[0-9A-Fa-f]{40}$|^[0-9A-Fa-f]{64}$"),
+]
+# in any case, as clients write them; the description shows how the hub does
+StatusWord = Annotated[str, documented(enum=["enabled", "disabled"])]
+StatusReason = Annotated[str, documented(maxLength=STATUS_REASON.value)]
+Scopes = Annotated[list[str], documented(maxItems=1)]
 
-class _SymmetricKey(msgspec.Struct, rename="camel"):
-    primary_key: str | None = None
-    secondary_key: str | None = None
+
+class SymmetricKeyBody(msgspec.Struct, rename="camel"):
+    """Both keys or none; without them a device that authenticates by keys gets two random ones."""
+
+    primary_key: Key | None = None
+    secondary_key: Key | None = None
 
 
-class _Thumbprint(msgspec.Struct, rename="camel"):
-    primary_thumbprint: str | None = None
-    secondary_thumbprint: str | None = None
+class ThumbprintBody(msgspec.Struct, rename="camel"):
+    primary_thumbprint: Thumbprint | None = None
+    secondary_thumbprint: Thumbprint | None = None
 
 
 class AuthenticationBody(msgspec.Struct, rename="camel"):
-    type: str | None = None
-    symmetric_key: _SymmetricKey | None = None
-    x509_thumbprint: _Thumbprint | None = None
+    """type: absent, a thumbprint means selfSigned, else it is sas."""
+
+    type: Annotated[str, documented(enum=["", *get_args(AuthenticationType)])] | None = None
+    symmetric_key: SymmetricKeyBody | None = None
+    x509_thumbprint: ThumbprintBody | None = None
 
 
 class CapabilitiesBody(msgspec.Struct, rename="camel"):
     iot_edge: bool | None = None
 
 
-class _Device(msgspec.Struct, rename="camel"):
+class DeviceBody(msgspec.Struct, rename="camel"):
     """What a PUT may say of a device. Everything else that a client sends back is the hub's own."""
 
-    device_id: str | None = None
-    status: str | None = None
-    status_reason: str | None = None
+    device_id: str
+    status: StatusWord | None = None
+    status_reason: StatusReason | None = None
     authentication: AuthenticationBody | None = None
     capabilities: CapabilitiesBody | None = None
     device_scope: str | None = None
-    parent_scopes: list[str] | None = None
+    parent_scopes: Scopes | None = None
 
 
 class ServiceSurface:
@@ -87,7 +107,7 @@ class ServiceSurface:
     async def put(self, exchange: Exchange) -> web.StreamResponse:
         """PUT /devices/{id}: creates without If-Match, replaces with it."""
         device_id = exchange.values["id"]
-        wanted = json_as(_Device, await exchange.body(HTTP_SERVICE_BODY.value))
+        wanted = json_as(DeviceBody, await exchange.body(HTTP_SERVICE_BODY.value))
         if wanted.device_id != device_id:
             raise BadRequest("The deviceId of the body is not the one of the address.")
         etag = normal_etag(exchange.request.headers.get("If-Match", ""))
@@ -167,8 +187,8 @@ def authentication_to_json(identity: Identity) -> dict[str, Any]:
 def credentials_from(authentication: AuthenticationBody | None) -> dict[str, Any]:
     """The members of an Identity that ``authentication`` sets. Raises BadRequest."""
     authentication = authentication or AuthenticationBody()
-    keys = authentication.symmetric_key or _SymmetricKey()
-    prints = authentication.x509_thumbprint or _Thumbprint()
+    keys = authentication.symmetric_key or SymmetricKeyBody()
+    prints = authentication.x509_thumbprint or ThumbprintBody()
     return {
         "authentication": authentication_type(authentication.type, prints.primary_thumbprint),
         "primary_key": key_from_text(keys.primary_key, "The primary key") if keys.primary_key else None,
@@ -178,7 +198,7 @@ def credentials_from(authentication: AuthenticationBody | None) -> dict[str, Any
     }
 
 
-def _identity_from(wanted: _Device, device_id: str) -> Identity:
+def _identity_from(wanted: DeviceBody, device_id: str) -> Identity:
     return Identity(
         device_id=device_id,
         status=status_from_text(wanted.status),

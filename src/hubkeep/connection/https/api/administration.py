@@ -1,0 +1,152 @@
+"""The hub's own administration, which clients made for IoT Hub never see."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from hubkeep.errors import AuthorityExists, PreconditionFailed, QuotaExceeded, ResourceLimit
+from hubkeep.limits import HTTP_SERVICE_BODY
+
+from ..authorities import AuthorityBody
+from .rows import ETAG, IF_MATCH, JSON, Answer, Body, Count, Described, Etag, Parameter, Time, Told, empty, given
+
+
+class RecordedRefusal(Told, rename=None):
+    """What was presented (never a secret), which check failed, and what would mend it."""
+
+    tracking_id: str
+    time: Time
+    surface: Literal["https", "mqtt", "amqp"]
+    peer: str
+    identity: str
+    operation: str
+    code: Annotated[int, Meta(ge=400000, le=599999)]
+    name: str
+    reason: str
+    remedy: str
+    presented: dict[str, str]
+
+
+class PartitionStatus(Told, rename=None):
+    first_sequence: int
+    last_sequence: int
+    last_offset: int
+    last_enqueued: int
+
+
+class HubStatus(Told, rename=None):
+    """missing: listeners that are not where clients look for them, and why. unhealthy: reasons; empty is well."""
+
+    version: str
+    mode: Literal["dev", "serve"]
+    host_names: list[str]
+    endpoints: dict[str, str]
+    missing: dict[str, str]
+    events_name: str
+    retention_hours: float
+    retention_bytes: int
+    connected: Count
+    partitions: list[PartitionStatus]
+    unhealthy: list[str]
+    machine: str
+
+
+class PolicyWithKeys(Told):
+    name: str
+    rights: Annotated[str, Meta(description="Joined by a comma and a space.")]
+    primary_key: str
+    secondary_key: str
+
+
+class ConsumerGroup(Told):
+    """fixed: it is always there."""
+
+    name: str
+    created: Time | None
+    fixed: bool
+
+
+class CertificateAuthority(Told, kw_only=True):
+    """An authority whose certificates devices may show, once it is verified."""
+
+    name: str
+    state: str
+    etag: Etag
+    subject: str
+    issuer: str
+    thumbprint: str
+    expires: Time
+    created: Time
+    updated: Time
+    certificate: Annotated[str, Meta(description="PEM.")]
+    verification_code: str | UnsetType = UNSET
+    code_expires: Time | UnsetType = UNSET
+
+
+_LIMIT: Final = HTTP_SERVICE_BODY.value
+_AUTHORITY: Final = given(CertificateAuthority, "The authority.", ETAG)
+
+ROWS: Final[Mapping[str, Described]] = {
+    "admin/refusals": Described(
+        "Show what was refused, and why",
+        given(list[RecordedRefusal], "The newest first."),
+        query=(
+            Parameter("key", str, "A tracking id, or an identity as it was claimed."),
+            Parameter("most", Annotated[int, Meta(ge=1, le=1000)], "At most so many: 20 by default."),
+        ),
+    ),
+    "admin/events": Described(
+        "Watch events as they come",
+        {200: Answer("JSON lines without end; empty ones tell that it lives.", None, "application/x-ndjson")},
+        query=(
+            Parameter("device", str, "Of this device alone."),
+            Parameter("from", Literal["latest", "earliest"], "Where to begin; `latest` by default."),
+        ),
+        refusals=(ResourceLimit,),
+    ),
+    "admin/status": Described("Show how the hub is", given(HubStatus, "Its listeners, its log, its health.")),
+    "admin/policies": Described("List shared access policies, with their keys", given(list[PolicyWithKeys], "All.")),
+    "admin/trust-bundle": Described(
+        "Get the root certificates that clients must trust",
+        {200: Answer("Certificates (PEM).", None, "application/x-pem-file")},
+    ),
+    "admin/openapi": Described(
+        "Get this document",
+        {200: Answer("OpenAPI 3.1.", dict[str, Any])},
+        text="OpenAPI 3.1; the same for every hub of a version.",
+    ),
+    "admin/groups/list": Described("List consumer groups", given(list[ConsumerGroup], "By name, `$Default` first.")),
+    "admin/groups/put": Described(
+        "Make a consumer group",
+        given(ConsumerGroup, "The group; harmless where it is there already."),
+        refusals=(QuotaExceeded,),
+    ),
+    "admin/groups/delete": Described("Delete a consumer group", empty("It is gone; its readers are detached.")),
+    "admin/cas/list": Described("List certificate authorities", given(list[CertificateAuthority], "By name.")),
+    "admin/cas/get": Described("Get a certificate authority", _AUTHORITY),
+    "admin/cas/put": Described(
+        "Register a certificate authority",
+        _AUTHORITY,
+        text="`isVerified` vouches for it without a proof. None is ever replaced.",
+        body=Body({JSON: AuthorityBody}, _LIMIT),
+        refusals=(AuthorityExists, QuotaExceeded),
+    ),
+    "admin/cas/delete": Described(
+        "Delete a certificate authority",
+        empty("It is gone; links that it vouched for are cut."),
+        headers=(IF_MATCH,),
+        refusals=(PreconditionFailed,),
+    ),
+    "admin/cas/challenge": Described(
+        "Ask for a verification code", _AUTHORITY, headers=(IF_MATCH,), refusals=(PreconditionFailed,)
+    ),
+    "admin/cas/proof": Described(
+        "Prove to hold an authority's key",
+        _AUTHORITY,
+        text="With a certificate whose common name is the code, signed by the authority.",
+        body=Body({JSON: AuthorityBody}, _LIMIT),
+        headers=(IF_MATCH,),
+        refusals=(PreconditionFailed,),
+    ),
+}
