@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hubkeep.connection.authentication import Authentication
+from hubkeep.connection.changes import Changes
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import Limits
 from hubkeep.messaging import partitions
@@ -187,6 +188,7 @@ def _authentication() -> Authentication:
         events_name="hubkeep-events",
         clock=_Clock(),
         limits=Limits(),
+        changes=Changes(_Clock()),
         refuse=lambda *_, **__: None,
     )
 

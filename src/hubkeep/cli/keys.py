@@ -29,7 +29,7 @@ def rotate(
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give devices new keys, none of which is shown. Connections end; the key that stays lets a device in again.
+    """Give devices new keys, none of which is shown. Connections that used a key that is gone end, others go on.
 
     To change keys without a gap: rotate the secondary key, hand it out (--json shows it), swap, rotate it again.
     """

@@ -8,7 +8,7 @@ from typing import Final
 
 from hubkeep.errors import BadRequest
 from hubkeep.model import Permission, Policy
-from hubkeep.ports import PolicyStore
+from hubkeep.ports import Bus, PolicyStore
 
 _REGISTRY = Permission.REGISTRY_READ | Permission.REGISTRY_WRITE
 BUILT_IN: Final[dict[str, Permission]] = {
@@ -56,8 +56,8 @@ def permissions_from_words(words: str) -> Permission:
 class Policies:
     """All policies, in memory; the store is read once and written through."""
 
-    def __init__(self, store: PolicyStore) -> None:
-        self._store = store
+    def __init__(self, store: PolicyStore, bus: Bus) -> None:
+        self._store, self._bus = store, bus
         self._policies: dict[str, Policy] = {}
 
     async def load(self, *, published: bool = False) -> None:
@@ -84,9 +84,12 @@ class Policies:
         return list(self._policies.values())
 
     async def put(self, policy: Policy) -> None:
-        """Create or replace."""
+        """Create or replace. Other keys, or other rights, end what was opened with the policy."""
         await self._store.put(policy)
+        before = self._policies.get(policy.name)
         self._policies[policy.name] = policy
+        if before is not None and before != policy:
+            self._bus.publish("policy.changed", policy.name)
 
 
 def _first_key(what: str, *, published: bool) -> bytes:

@@ -8,28 +8,28 @@ import asyncio
 import hmac
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
 from hubkeep.limits import REFUSAL_AFTER, Limits
-from hubkeep.model import Authority, Identity, LinkInfo, Permission, Policy, Principal
+from hubkeep.model import Authority, Identity, KeySlot, LinkInfo, Permission, Policy, Principal
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
 from . import client_certificates
 from .admission import FailedLogins
 from .certificate_paths import DevicePaths
+from .changes import Changes
 from .operations import BY_NAME, allows
 
 _DECOY: Final = os.urandom(32)
 _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
-KeyName = Literal["primary", "secondary"]
 
 
 class Authentication:
     """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name.
 
-    authorities: those that speak for devices now. changes: how often ``note_change`` was told.
+    authorities: those that speak for devices now.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Authentication:
         events_name: str,
         clock: Clock,
         limits: Limits,
+        changes: Changes,
         refuse: RecordRefusal,
     ) -> None:
         self._identities, self._policy, self._clock, self._limits, self._refuse = (
@@ -54,12 +55,8 @@ class Authentication:
         self._paths = DevicePaths(authorities)
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
-        self.changes = 0
+        self.changes = changes
         self.failed = FailedLogins(limits, clock)
-
-    def note_change(self, _change: object) -> None:
-        """What a credential was good for may be over: nobody relies any more on one that was proved before."""
-        self.changes += 1
 
     # -- credentials -------------------------------------------------------------------------------------------------
 
@@ -123,6 +120,9 @@ class Authentication:
 
     async def acting_as(self, policy: Principal, device_id: str, module_id: str) -> Principal:
         """A policy's principal as the device it acts for (events tell both). Raises Unauthorized, DeviceDisabled."""
+        if (changed := self.changes.since(policy)) is not None:
+            raise changed
+        proved = self.changes.count
         identity = await self._identities.get(device_id, module_id)
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
@@ -139,6 +139,7 @@ class Authentication:
             expires=policy.expires,
             auth_scope="hub",
             key=policy.key,
+            proved=proved,
         )
 
     async def _refused(
@@ -161,10 +162,11 @@ class Authentication:
     # -- from a token to who signed it -------------------------------------------------------------------------------
 
     async def _device(self, device_id: str, module_id: str, token: str | None, link: LinkInfo) -> Principal:
+        proved = self.changes.count
         identity = await self._identities.get(device_id, module_id)
         path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
         if not token:  # none, or one of no bytes (L-I8)
-            return await self._by_certificate(identity, path, link.certificates)
+            return await self._by_certificate(identity, path, link.certificates, proved)
         parsed = _parsed(token)
         if parsed.skn:
             principal = self._by_policy(parsed, text_key=False)
@@ -197,10 +199,11 @@ class Authentication:
             expires=parsed.expiry,
             auth_scope="module" if module_id else "device",
             key=key,
+            proved=proved,
         )
 
     async def _by_certificate(
-        self, identity: Identity | None, path: tuple[str, ...], certificates: Sequence[bytes]
+        self, identity: Identity | None, path: tuple[str, ...], certificates: Sequence[bytes], proved: int
     ) -> Principal:
         _waste(2)
         if identity is None:
@@ -224,10 +227,11 @@ class Authentication:
             auth_type="x509",
             key=proof.slot,
             authority=proof.authority,
+            proved=proved,
         )
 
     @staticmethod
-    def _matching_key(token: sas.SasToken, identity: Identity | None) -> KeyName | None:
+    def _matching_key(token: sas.SasToken, identity: Identity | None) -> KeySlot | None:
         primary = identity.primary_key if identity is not None else None
         secondary = identity.secondary_key if identity is not None else None
         # both are always computed, so that time tells nothing
@@ -238,7 +242,7 @@ class Authentication:
     def _by_policy(self, token: sas.SasToken, *, text_key: bool) -> Principal:
         """text_key: also accept the key's base64 text as HMAC key; such a token opens the event endpoint alone."""
         policy = self._policy(token.skn)
-        keys: tuple[tuple[KeyName, bytes], ...] = (
+        keys: tuple[tuple[KeySlot, bytes], ...] = (
             ("primary", policy.primary_key if policy else _DECOY),
             ("secondary", policy.secondary_key if policy else _DECOY),
         )
@@ -269,7 +273,12 @@ class Authentication:
             permissions &= Permission.SERVICE_CONNECT
             scope = segments or (self._events_name,)
         return Principal(
-            permissions=permissions, policy=policy.name, scope=scope, expires=token.expiry, key=key or by_text or ""
+            permissions=permissions,
+            policy=policy.name,
+            scope=scope,
+            expires=token.expiry,
+            key=key or by_text or "",
+            proved=self.changes.count,
         )
 
     def _by_key_text(self, user: str, password: str) -> Principal:
@@ -282,7 +291,10 @@ class Authentication:
         if policy is None or not any(matched):
             raise Unauthorized(reason=f"no policy {user!r} with this key, and no name of the form id@sas.hub")
         return Principal(
-            permissions=policy.permissions & Permission.SERVICE_CONNECT, policy=policy.name, scope=(self._events_name,)
+            permissions=policy.permissions & Permission.SERVICE_CONNECT,
+            policy=policy.name,
+            scope=(self._events_name,),
+            proved=self.changes.count,
         )
 
     def _own_resource(self, token: sas.SasToken) -> tuple[str, ...]:

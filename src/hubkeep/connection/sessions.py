@@ -6,12 +6,14 @@ Rules reach live links only through the bus: an identity that is disabled, delet
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hubkeep.errors import DeviceDisabled, HubError, LinkStolen, Unauthorized
 from hubkeep.limits import Limits
 from hubkeep.model import IdentityChange, Principal
 from hubkeep.ports import Activity, Bus, Clock
+
+from .changes import Changes, concerns
 
 Key = tuple[str, str]  # device id, module id
 
@@ -23,18 +25,24 @@ class LiveLink(Protocol):
         """End the link for ``error``; it calls Sessions.close from its own clean-up."""
 
 
+class _Present(NamedTuple):
+    feature: str
+    principal: Principal
+
+
 class Sessions:
     """Who is connected now. Connection state and last activity gather here until ``take_activity``."""
 
-    def __init__(self, bus: Bus, clock: Clock, limits: Limits) -> None:
-        self._clock, self._limits = clock, limits
-        self._links: dict[Key, dict[LiveLink, str]] = {}
+    def __init__(self, bus: Bus, changes: Changes, clock: Clock, limits: Limits) -> None:
+        self._changes, self._clock, self._limits = changes, clock, limits
+        self._links: dict[Key, dict[LiveLink, _Present]] = {}
         self._policies: dict[str, set[LiveLink]] = {}
         self._authorities: dict[str, set[LiveLink]] = {}
         self._activity: dict[Key, Activity] = {}
         self._takeovers: dict[Key, deque[float]] = {}
         self._watchers: list[Callable[[IdentityChange], None]] = []
         bus.subscribe("identity.changed", self._identity_changed)
+        bus.subscribe("policy.changed", self._policy_changed)
         bus.subscribe("authority.removed", self._authority_removed)
 
     def watch(self, changed: Callable[[IdentityChange], None]) -> None:
@@ -47,17 +55,22 @@ class Sessions:
         return len(self._links)
 
     def open(self, principal: Principal, link: LiveLink, feature: str) -> None:
-        """Register a link that has authenticated. An older one of the same feature is cut first (D-28)."""
+        """Register a link that has authenticated. An older one of the same feature is cut first (D-28).
+
+        Raises Unauthorized, DeviceDisabled: what the credential stood on has changed since it was proved.
+        """
+        if (changed := self._changes.since(principal)) is not None:
+            raise changed
         key = (principal.device_id, principal.module_id)
         links = self._links.get(key)
         if links is None:
             links = self._links[key] = {}
             self._record(key, connected=True)
-        for older in [each for each, of in links.items() if of == feature and each is not link]:
+        for older in [each for each, of in links.items() if of.feature == feature and each is not link]:
             self._note_takeover(key)
             older.cut(LinkStolen(reason="a newer connection of the same identity took over"))
             links = self._links.setdefault(key, {})
-        links[link] = feature
+        links[link] = _Present(feature, principal)
         if principal.policy:
             self._policies.setdefault(principal.policy, set()).add(link)
         if principal.authority:
@@ -96,19 +109,25 @@ class Sessions:
     def take_activity(self) -> list[Activity]:
         """What changed since the last call, for the registry."""
         taken, self._activity = list(self._activity.values()), {}
+        self._changes.forget_old()
         now = self._clock.monotonic() - 60
         self._takeovers = {key: times for key, times in self._takeovers.items() if times[-1] > now}
         return taken
 
-    def cut_policy(self, policy: str, error: HubError) -> None:
+    def _policy_changed(self, name: object) -> None:
         """A policy's key was replaced or the policy deleted: links that used it go."""
-        for link in tuple(self._policies.get(policy, ())):
+        assert isinstance(name, str)
+        error = Unauthorized(reason=f"the key of policy {name!r} was replaced, or the policy deleted")
+        self._changes.policy(name, error)
+        for link in tuple(self._policies.get(name, ())):
             link.cut(error)
 
     def _authority_removed(self, name: object) -> None:
         assert isinstance(name, str)
+        error = Unauthorized(reason=f"the certificate authority {name!r} was removed")
+        self._changes.authority(name, error)
         for link in self._authorities.pop(name, set()).copy():
-            link.cut(Unauthorized(reason=f"the certificate authority {name!r} was removed"))
+            link.cut(error)
 
     def _note_takeover(self, key: Key) -> None:
         self._takeovers.setdefault(key, deque(maxlen=64)).append(self._clock.monotonic())
@@ -120,8 +139,6 @@ class Sessions:
 
     def _identity_changed(self, payload: object) -> None:
         assert isinstance(payload, IdentityChange)
-        for changed in self._watchers:
-            changed(payload)
         error: HubError
         if payload.change == "disabled":
             error = DeviceDisabled(reason="the identity was disabled", remedy="hubkeep device unblock")
@@ -129,8 +146,10 @@ class Sessions:
             error = Unauthorized(reason="the identity was deleted")
         else:
             error = Unauthorized(reason="the identity's credentials were replaced")
-        for key in tuple(self._links):
-            # a device takes its modules with it
-            if key[0] == payload.device_id and (not payload.module_id or key[1] == payload.module_id):
-                for link in tuple(self._links.get(key, ())):
+        self._changes.identity(payload, error)
+        for changed in self._watchers:
+            changed(payload)
+        for key in [each for each in self._links if each[0] == payload.device_id]:
+            for link, present in tuple(self._links.get(key, {}).items()):
+                if concerns(payload, present.principal):
                     link.cut(error)

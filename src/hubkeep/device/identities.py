@@ -21,7 +21,15 @@ from hubkeep.errors import (
     TooManyModules,
 )
 from hubkeep.limits import IDENTITY_ID, LIST_TOP, STATUS_REASON, Limits
-from hubkeep.model import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Identity, IdentityChange, Status
+from hubkeep.model import (
+    SYSTEM_MODULES,
+    AuthenticationType,
+    IdentitiesCreated,
+    Identity,
+    IdentityChange,
+    KeySlot,
+    Status,
+)
 from hubkeep.ports import Bus, Clock, IdentityCount, IdentityStore
 
 from .keys import check_key, new_key
@@ -187,7 +195,8 @@ class Identities:
         if after.status == "disabled" and before.status != "disabled":
             self._bus.publish("identity.changed", IdentityChange(after.device_id, after.module_id, "disabled"))
         elif _credentials(before) != _credentials(after):
-            self._bus.publish("identity.changed", IdentityChange(after.device_id, after.module_id, "credentials"))
+            change = IdentityChange(after.device_id, after.module_id, "credentials", _replaced_slots(before, after))
+            self._bus.publish("identity.changed", change)
 
     def _generation(self) -> str:
         """A count of 100 ns since year 1, never the same twice."""
@@ -240,6 +249,15 @@ _CREDENTIALS: Final = (
 
 def _credentials(identity: Identity) -> tuple[object, ...]:
     return tuple(getattr(identity, name) for name in _CREDENTIALS)
+
+
+def _replaced_slots(before: Identity, after: Identity) -> tuple[KeySlot, ...]:
+    """Which one of two was replaced; none named: both, or they changed places, or it is no matter of slots."""
+    if before.authentication != after.authentication:
+        return ()
+    primary = (before.primary_key, before.primary_thumbprint) != (after.primary_key, after.primary_thumbprint)
+    secondary = (before.secondary_key, before.secondary_thumbprint) != (after.secondary_key, after.secondary_thumbprint)
+    return () if primary == secondary else ("primary",) if primary else ("secondary",)
 
 
 def with_credentials(wanted: Identity) -> Identity:

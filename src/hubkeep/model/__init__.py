@@ -4,7 +4,7 @@ from .authority import Authority, AuthorityState
 from .configuration import Configuration, ContentKind, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
-from .identity import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Identity, IdentityChange, Status
+from .identity import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Identity, IdentityChange, KeySlot, Status
 from .job import JOB_ENDED, Job, JobCounts, JobPart, JobStatus, JobType, PartStatus
 from .message import Message, SystemProperties
 from .method import MethodAnswer, MethodCall
@@ -53,6 +53,7 @@ __all__ = [
     "JobStatus",
     "JobType",
     "Json",
+    "KeySlot",
     "LinkInfo",
     "Locked",
     "Message",

@@ -6,6 +6,7 @@ import msgspec
 
 SYSTEM_MODULES: Final = ("$edgeAgent", "$edgeHub")  # of every edge device
 Status = Literal["enabled", "disabled"]
+KeySlot = Literal["primary", "secondary"]
 AuthenticationType = Literal["sas", "selfSigned", "certificateAuthority", "none"]
 
 
@@ -45,11 +46,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IdentityChange(msgspec.Struct, frozen=True):
-    """Published as ``identity.changed``: live links of the identity (a device's modules included) must go."""
+    """Published as ``identity.changed``: live links of the identity (a device's modules included) must go.
+
+    slots: of credentials, the keys or thumbprints that were replaced: links that used them go, and no others. Empty:
+    all of them, or it is another kind of credential now.
+    """
 
     device_id: str
     module_id: str
     change: Literal["disabled", "deleted", "credentials"]
+    slots: tuple[KeySlot, ...] = ()
 
 
 class IdentitiesCreated(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     expires: Unix seconds of the token's expiry, without grace, or of the certificate's end; 0 for neither.
     authority: the registered one that vouched for the certificate; empty for a thumbprint, and without one.
     key: which of two keys or thumbprints matched.
+    proved: the count of changes (connection/changes.py) from before its credential was looked at.
     auth_scope, auth_type: how events tell it (service-protocols 5.6): hub, device or module; sas, symkey or x509.
     """
 
@@ -46,6 +47,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     auth_type: Literal["sas", "symkey", "x509"] = "sas"
     key: Literal["primary", "secondary", ""] = ""
     authority: str = ""
+    proved: int = 0
 
     @property
     def path(self) -> tuple[str, ...]:

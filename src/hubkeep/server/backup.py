@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from hubkeep import __version__
+from hubkeep.bus.in_process import InProcessBus
 from hubkeep.cloud.policies import Policies
 from hubkeep.cloud.secrets import KeyFileError, open_seal
 from hubkeep.errors import HubError
@@ -112,7 +113,7 @@ async def _opens(directory: Path) -> None:
     """That the keys open what is sealed. Raises as ``open_registry``."""
     seal = open_seal(directory / _KEYS / "sealing.key", create=False)
     async with open_registry(directory / "registry.db", seal, is_expected=True) as registry:
-        await Policies(registry.policies).load(published=False)
+        await Policies(registry.policies, InProcessBus()).load(published=False)
 
 
 def _mode_of(data: Path) -> str:

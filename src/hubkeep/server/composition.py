@@ -15,6 +15,7 @@ from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission
 from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.authentication import Authentication
+from hubkeep.connection.changes import Changes
 from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.deliveries import Deliveries
 from hubkeep.connection.device_twins import DeviceTwins
@@ -80,7 +81,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 open_registry(directory / "registry.db", seal, is_expected=description is not None)
             )
         published = settings.mode == "dev" and settings.on_loopback
-        policies = Policies(registry.policies)
+        bus = InProcessBus()
+        policies = Policies(registry.policies, bus)
         await policies.load(published=published)
         event_log = SqliteEventLog(
             directory / "events.db",
@@ -94,7 +96,6 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.push_async_callback(event_log.close)
 
         refusals = Refusals(registry.refusals, clock, limits.refusals_kept)
-        bus = InProcessBus()
         identities = Identities(registry.identities, bus, clock, limits)
         await registry.identities.disconnect_all(clock.now())
         consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
@@ -116,7 +117,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         configurer = ConfigurationRunner(
             registry.configurations, configurations, queries, twins, edges, bus, clock, limits
         )
-        sessions = Sessions(bus, clock, limits)
+        changes = Changes(clock)
+        sessions = Sessions(bus, changes, clock, limits)
         names = host_names(settings)
         authentication = Authentication(
             registry.identities,
@@ -126,10 +128,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             events_name=settings.events.name,
             clock=clock,
             limits=limits,
+            changes=changes,
             refuse=refusals.record,
         )
-        for subject in ("identity.changed", "authority.removed"):
-            bus.subscribe(subject, authentication.note_change)
         admission = Admission(limits, most_connections(), authentication.failed.blocked)
         certificates = ensure_server_certificates(directory, names, write_secret)
         tls = ListenerContexts(certificates.chains, settings.tls)

@@ -231,7 +231,7 @@ class AmqpLink(asyncio.Protocol):
             self._transport.abort()
             return
         if self.rights.drop_lapsed():
-            self._detach_unauthorised()
+            self.detach_unauthorised()
         self.flush()
 
     def _is_stalled(self, monotonic: float) -> bool:
@@ -252,10 +252,11 @@ class AmqpLink(asyncio.Protocol):
         if self._ticket is not None:
             self._ticket.authenticated()
 
-    def _detach_unauthorised(self) -> None:
-        """Detach what an expired token held open (L-A17)."""
+    def detach_unauthorised(self) -> None:
+        """Detach what a token held open that has expired (L-A17), or whose policy has other keys now."""
         error = Unauthorized(
-            "The authorisation has expired.", reason="the token expired and was not renewed, or the certificate ended"
+            "The authorisation has expired.",
+            reason="the token expired and was not renewed, the certificate ended, or a key was replaced",
         )
         for link, attached in tuple(self._attached.items()):
             if attached.operation and self.rights.holder(attached.operation, attached.path) is None:
@@ -361,8 +362,9 @@ class AmqpLink(asyncio.Protocol):
         key = (principal.device_id, principal.module_id)
         presence = self._presences.get(key)
         if presence is None:
-            presence = self._presences[key] = Presence(self, principal)
+            presence = Presence(self, principal)
             self.listener.sessions.open(principal, presence, "amqp")
+            self._presences[key] = presence
         return presence
 
     def presence_of_link(self, link: Link) -> Presence | None:

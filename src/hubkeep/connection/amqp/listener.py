@@ -71,6 +71,7 @@ class AmqpListener:
         self.small_enough = limits.device_to_cloud_size // 8
         self.readers = Readers(limits)
         bus.subscribe("consumer-group.deleted", self._group_deleted)
+        bus.subscribe("policy.changed", self._policy_changed)
         self.links: set[AmqpLink] = set()
         sessions.watch(self._identity_changed)
         self.accepted = 0
@@ -80,7 +81,13 @@ class AmqpListener:
     def _identity_changed(self, change: IdentityChange) -> None:
         """Tokens that were put before are worth nothing now, also where no link uses them yet (L-I2, L-I3)."""
         for link in self.links:
-            link.rights.drop_identity(change.device_id, change.module_id)
+            link.rights.drop_changed(change)
+
+    def _policy_changed(self, name: object) -> None:
+        assert isinstance(name, str)
+        for link in tuple(self.links):
+            if link.rights.drop_policy(name):
+                link.detach_unauthorised()
 
     def _group_deleted(self, group: object) -> None:
         assert isinstance(group, ConsumerGroup), "the bus passes what was published"

@@ -1,10 +1,11 @@
 """What the credentials put on one connection allow: the union of those that live (service-protocols 4.2)."""
 
 from hubkeep.errors import TooManyTokens, Unauthorized
-from hubkeep.model import Principal
+from hubkeep.model import IdentityChange, Principal
 from hubkeep.wire import sas
 
 from ..authentication import Authentication
+from ..changes import concerns
 from ..operations import BY_NAME, allows
 
 
@@ -67,11 +68,21 @@ class Rights:
             del self._policies[key]
         return bool(identities or policies)
 
+    def drop_changed(self, change: IdentityChange) -> None:
+        """Credentials that the change leaves worth nothing go; a device takes its modules with it."""
+        for path in [path for path, principal in self._identities.items() if concerns(change, principal)]:
+            del self._identities[path]
+
     def drop_identity(self, device_id: str, module_id: str) -> None:
         """The credentials of one identity are worth nothing any more; a device takes its modules with it."""
-        gone = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
-        for path in [path for path in self._identities if path[: len(gone)] == gone]:
-            del self._identities[path]
+        self.drop_changed(IdentityChange(device_id, module_id, "deleted"))
+
+    def drop_policy(self, name: str) -> bool:
+        """The keys of this policy are others now. True: there was some credential of it."""
+        policies = [key for key, principal in self._policies.items() if principal.policy == name]
+        for key in policies:
+            del self._policies[key]
+        return bool(policies)
 
     def _is_full(self) -> bool:
         if len(self._identities) + len(self._policies) >= self._most:

@@ -221,7 +221,8 @@ class HttpsListener:
         authentication, operation, link, token = self._authentication, endpoint.operation, exchange.link, exchange.token
         is_device = endpoint.credential == "device"
         device_id, module_id = (exchange.values["device"], exchange.values.get("module", "")) if is_device else ("", "")
-        claim, now = Claim(endpoint.credential, device_id, module_id, authentication.changes), self.clock.monotonic()
+        claim = Claim(endpoint.credential, device_id, module_id, authentication.changes.count)
+        now = self.clock.monotonic()
         principal = proof.recall(claim, token, now)
         if principal is None:
             if is_device:

@@ -10,7 +10,7 @@ TRUSTED_FOR: Final = 1.0  # seconds: as soon as a disabled identity's links are 
 
 
 class Claim(NamedTuple):
-    """Whose the credential must be: a back end's, or that of an identity. changes: Authentication's count of them."""
+    """Whose the credential must be: a back end's, or that of an identity. changes: see connection/changes.py."""
 
     credential: str
     device_id: str

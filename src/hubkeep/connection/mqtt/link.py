@@ -431,10 +431,10 @@ class MqttLink(asyncio.Protocol):
             return False
         if self._ticket is not None:
             self._ticket.authenticated()
+        listener.sessions.open(principal, self, "mqtt")
         self.principal, self._session = principal, session
         self.expires = listener.authentication.lapses(principal)
         self._telemetry = Telemetry(listener, principal, name)
-        listener.sessions.open(principal, self, "mqtt")
         listener.wills.cancel(connect.client_id)
         return present
 
