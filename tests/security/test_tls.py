@@ -65,21 +65,79 @@ def test_both_versions_with_both_chains_on_every_port(
 
 
 @needs_openssl
+@pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
-def test_old_versions_get_no_session(tls_hub: HubInThread, version: str) -> None:
-    said = openssl(tls_hub, version, "-cipher", "ALL:@SECLEVEL=0")
-    assert "Cipher is (NONE)" in said
+def test_a_client_of_an_old_version_is_told_so(tls_hub: HubInThread, version: str, port: int) -> None:
+    said = openssl(tls_hub, version, "-cipher", "ALL:@SECLEVEL=0", port=port)
+    assert "alert protocol version" in said
     assert "no peer certificate available" in said
 
 
 @needs_openssl
-@pytest.mark.parametrize(
-    "suites", ["NULL", "aNULL", "RC4", "3DES", "kRSA", "AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA", "DHE+AES"]
-)
-def test_weak_suites_find_nothing_in_common(tls_hub: HubInThread, suites: str) -> None:
+@pytest.mark.parametrize("suites", ["kRSA", "AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA", "DHE+AES", "aNULL"])
+def test_a_client_without_a_suite_in_common_is_told_so(tls_hub: HubInThread, suites: str) -> None:
     said = openssl(tls_hub, "-tls1_2", "-cipher", f"{suites}:@SECLEVEL=0")
-    # what this openssl does not know itself it cannot offer, which shows the same
-    assert "Cipher is (NONE)" in said or "no cipher match" in said or "no ciphers available" in said
+    assert "alert handshake failure" in said
+    assert "Cipher is (NONE)" in said
+
+
+def plain_hello(version: int, *suites: int) -> bytes:
+    """A ClientHello of TLS 1.2 or older as any client of its time would send it; SSL 3 has no extensions."""
+    groups, points, algorithms = "000a 0004 0002 0017", "000b 0002 01 00", "000d 0006 0004 0401 0403"
+    extensions = bytes.fromhex(groups + points + algorithms) if version > 0x0300 else b""
+    offered = b"".join(suite.to_bytes(2) for suite in suites)
+    body = version.to_bytes(2) + bytes(range(32)) + b"\0" + len(offered).to_bytes(2) + offered + b"\x01\0"
+    body += len(extensions).to_bytes(2) + extensions if extensions else b""
+    message = b"\x01" + len(body).to_bytes(3) + body
+    return b"\x16" + min(version, 0x0301).to_bytes(2) + len(message).to_bytes(2) + message
+
+
+MODERN = (0xC02F, 0xC02B)
+PROTOCOL_VERSION, HANDSHAKE_FAILURE = 70, 40
+OLD_HELLOS = {
+    "SSL 2": bytes.fromhex("801f 01 0002 0006 0000 0010 010080 0700c0") + bytes(16),
+    "TLS 1.0 in the form of SSL 2": bytes.fromhex("801f 01 0301 0006 0000 0010 00c02f 00c02b") + bytes(16),
+    "SSL 3": plain_hello(0x0300, *MODERN),
+    "TLS 1.0": plain_hello(0x0301, *MODERN),
+    "TLS 1.1": plain_hello(0x0302, *MODERN),
+}
+WEAK_SUITES = {
+    "NULL": (0x0001, 0x0002, 0x003B, 0xC010, 0xC006),
+    "EXPORT": (0x0003, 0x0006, 0x0008, 0x0014, 0x0062),
+    "RC4": (0x0004, 0x0005, 0xC011, 0xC007),
+    "3DES": (0x000A, 0x0016, 0xC012, 0xC008),
+    "static RSA": (0x002F, 0x0035, 0x003C, 0x009C, 0x009D),
+    "anonymous": (0x0034, 0x006C, 0x00A6, 0xC018, 0xC019),
+}
+
+
+@pytest.mark.spec("L-T2")
+@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize("kind", OLD_HELLOS)
+def test_old_hellos_get_the_alert_that_says_so(tls_hub: HubInThread, kind: str, port: int) -> None:
+    # SSL 3 has no alert of that name: its clients read this one so
+    expected = HANDSHAKE_FAILURE if kind == "SSL 3" else PROTOCOL_VERSION
+    assert alert(tls_hub, OLD_HELLOS[kind], port) == expected
+
+
+@pytest.mark.spec("L-T3")
+@pytest.mark.parametrize("kind", WEAK_SUITES)
+def test_weak_suites_get_the_alert_that_says_so(tls_hub: HubInThread, kind: str) -> None:
+    assert alert(tls_hub, plain_hello(0x0303, *WEAK_SUITES[kind]), 8883) == HANDSHAKE_FAILURE
+    with socket.create_connection((tls_hub.address, 8883), 10) as peer:
+        # with a strong one beside them the handshake goes on
+        peer.sendall(plain_hello(0x0303, *WEAK_SUITES[kind], *MODERN))
+        assert peer.recv(1) == b"\x16"
+
+
+def alert(hub: HubInThread, data: bytes, port: int) -> int:
+    """The fatal alert that is all the hub says to ``data``, before it closes."""
+    with socket.create_connection((hub.address, port), 10) as stranger:
+        answer = everything_said(stranger, data)
+    assert len(answer) == 7, answer
+    assert answer[0] == 0x15, answer
+    assert answer[3:6] == b"\0\x02\x02", answer
+    return answer[6]
 
 
 @needs_openssl

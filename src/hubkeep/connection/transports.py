@@ -1,6 +1,7 @@
 """Listening sockets on the fast transports where they are installed, on the loop's own elsewhere."""
 
 import asyncio
+import functools
 import logging
 import ssl
 from collections.abc import Callable
@@ -40,7 +41,28 @@ async def listen(
     logging.getLogger("aiofastnet").disabled = True
     if context is not None:
         options |= {"ssl_incoming_bio_size": _INCOMING, "ssl_outgoing_bio_size": _OUTGOING}
+        _tell_why_handshakes_fail()
     return await aiofastnet.create_server(loop, factory, address, port, **options)
+
+
+@functools.cache
+def _tell_why_handshakes_fail() -> None:
+    """Let transports write what OpenSSL has left for the peer, its alert, before they close (L-T2, L-T3).
+
+    aiofastnet 1.2 closes without that, and has no option or hook: the class that it makes transports of is replaced by
+    one that does. The loops' own TLS closes without it as well.
+    """
+    from aiofastnet import api_utils  # noqa: PLC0415  # optional
+
+    class Telling(api_utils.SSLTransport_Socket):  # type: ignore[name-defined,misc]  # compiled, without types
+        __slots__ = ()
+
+        def _force_close(self, exc: BaseException | None) -> None:
+            if isinstance(exc, ssl.SSLError):
+                self._write_ready()
+            super()._force_close(exc)
+
+    api_utils.SSLTransport_Socket = Telling  # type: ignore[attr-defined]
 
 
 def keep_quiet_about_handshakes(loop: asyncio.AbstractEventLoop) -> None:
