@@ -4,7 +4,7 @@ Deny by default: an address that no row names is refused. ``{device}`` in an add
 identity that the credential opens. Source: service-protocols 1.5; device-protocols 3.6, 4.5, 5.
 """
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from hubkeep.model import Permission
 
@@ -162,6 +162,10 @@ OPERATIONS: tuple[Operation, ...] = (
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}
 
 
+_NEEDED: Final = {operation.name: tuple(map(int, operation.any_of)) for operation in OPERATIONS}
+
+
 def allows(permissions: Permission, operation: Operation) -> bool:
     """Whether ``permissions`` hold one of the operation's alternatives."""
-    return not operation.any_of or any(permissions & needed == needed for needed in operation.any_of)
+    held, needed = int(permissions), _NEEDED[operation.name]  # plain numbers: an enum's own & costs ten times more
+    return not needed or any(held & each == each for each in needed)

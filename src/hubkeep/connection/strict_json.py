@@ -1,7 +1,7 @@
 """JSON without two meanings (L-D1), for every surface."""
 
 import json
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -11,13 +11,24 @@ from hubkeep.limits import JSON_DEPTH
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
+def _without_twins(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a key stands twice")
+
+
+# for the keys alone: the numbers are read by then, and are not read a second time
+_KEYS: Final = json.JSONDecoder(object_pairs_hook=_without_twins, parse_int=len, parse_float=len)
+
+
 def strict_json(body: bytes) -> Any:
     """JSON with one meaning. Raises FormatError: no JSON, not UTF-8, a key twice, too deep, anything behind it."""
     try:
         value = msgspec.json.decode(body)
-        _check_depth(value)
-        # for the keys alone: the numbers were read above, and are not read a second time
-        json.loads(body, object_pairs_hook=_without_twins, parse_int=len, parse_float=len)
+        # most bodies are small: what has so few brackets is not deep, and one colon is one key
+        if body.count(b"[") + body.count(b"{") > JSON_DEPTH.value:
+            _check_depth(value)
+        if body.count(b":") > 1:
+            _KEYS.decode(body.decode())
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise FormatError(reason=f"the body is not JSON as it should be: {error}").by("L-D1") from None
     return value
@@ -38,8 +49,3 @@ def _check_depth(value: Any) -> None:
         if depth > JSON_DEPTH.value:
             raise ValueError(f"more than {JSON_DEPTH.value} levels")
         level = [child for each in level for child in (each.values() if isinstance(each, dict) else each)]
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands twice")

@@ -4,9 +4,9 @@ The device's link serves the identity's own subject on the bus; nothing is store
 """
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any
+from types import TracebackType
 
 from hubkeep.errors import (
     BadRequest,
@@ -30,6 +30,7 @@ class Methods:
     def __init__(self, identities: IdentityStore, bus: Bus, clock: Clock, limits: Limits) -> None:
         self._identities, self._bus, self._clock, self._limits = identities, bus, clock, limits
         self._under_way: Counter[str] = Counter()
+        self._all_under_way = 0
         self._awaited: dict[str, set[asyncio.Future[None]]] = {}
         bus.subscribe(METHODS_SERVED, self._on_served)
 
@@ -48,33 +49,38 @@ class Methods:
         there within ``connect_seconds``; DeviceConnectionClosed when it goes while it is waited for; DeviceTimeout.
         """
         seconds = self.check(call, response_seconds, connect_seconds)
-        await self._check_identity(device_id, module_id)
         subject = method_subject(device_id, module_id)
-        if (
-            self._under_way[subject] >= self._limits.methods_per_identity
-            or self._under_way.total() >= self._limits.methods
-        ):
+        if self._under_way[subject] >= self._limits.methods_per_identity or self._all_under_way >= self._limits.methods:
             raise Throttled(reason="too many method calls are under way", remedy="wait for answers before calling on")
         self._under_way[subject] += 1
+        self._all_under_way += 1
         try:
-            return await self._call(subject, call, seconds, connect_seconds)
+            with contextlib.suppress(NobodyServes):
+                return await self._ask(subject, call, seconds)  # an identity with a live link is registered
+            await self._check_identity(device_id, module_id)
+            return await self._call_once_there(subject, call, seconds, connect_seconds)
         finally:
+            self._all_under_way -= 1
             self._under_way[subject] -= 1
             if not self._under_way[subject]:
                 del self._under_way[subject]
 
-    async def _call(self, subject: str, call: MethodCall, seconds: int, connect_seconds: int) -> MethodAnswer:
+    async def _call_once_there(
+        self, subject: str, call: MethodCall, seconds: int, connect_seconds: int
+    ) -> MethodAnswer:
         connect_by = self._clock.monotonic() + connect_seconds
         served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._awaited.setdefault(subject, set())
         waiting.add(served)  # before asking, so that nobody's coming is missed
         try:
             while True:
-                try:
+                with contextlib.suppress(NobodyServes):
                     return await self._ask(subject, call, seconds)
-                except NobodyServes:
-                    if not await self._done_by(served, connect_by):
-                        raise DeviceNotOnline(remedy="it must be connected and listen for methods").by("L-D8") from None
+                try:
+                    async with _Deadline(self._clock, connect_by):
+                        await served
+                except TimeoutError:
+                    raise DeviceNotOnline(remedy="it must be connected and listen for methods").by("L-D8") from None
                 waiting.discard(served)
                 served = asyncio.get_running_loop().create_future()
                 waiting.add(served)
@@ -84,22 +90,13 @@ class Methods:
                 self._awaited.pop(subject, None)
 
     async def _ask(self, subject: str, call: MethodCall, seconds: int) -> MethodAnswer:
-        asked = asyncio.ensure_future(_request(self._bus.request(subject, call)))
         try:
-            if not await self._done_by(asked, self._clock.monotonic() + seconds):
-                raise DeviceTimeout(reason=f"no answer to {call.name!r} within {seconds} s").by("L-D8")
-            return asked.result()
-        finally:
-            asked.cancel()
-
-    async def _done_by(self, awaited: "asyncio.Future[Any]", deadline: float) -> bool:
-        """Whether it is done before the hub's clock says ``deadline`` (monotonic)."""
-        while not awaited.done():
-            left = deadline - self._clock.monotonic()
-            if left <= 0:
-                return False
-            await asyncio.wait([awaited], timeout=min(left, _CHECK_SECONDS))
-        return True
+            async with _Deadline(self._clock, self._clock.monotonic() + seconds):
+                answer = await self._bus.request(subject, call)
+        except TimeoutError:
+            raise DeviceTimeout(reason=f"no answer to {call.name!r} within {seconds} s").by("L-D8") from None
+        assert isinstance(answer, MethodAnswer)
+        return answer
 
     def _on_served(self, subject: object) -> None:
         for each in self._awaited.get(str(subject), ()):
@@ -129,7 +126,31 @@ class Methods:
             raise DeviceNotFound
 
 
-async def _request(asked: Coroutine[Any, Any, object]) -> MethodAnswer:
-    answer = await asked
-    assert isinstance(answer, MethodAnswer)
-    return answer
+class _Deadline:
+    """What is awaited within ends with TimeoutError once the hub's clock, which tests move, says ``deadline``."""
+
+    __slots__ = ("_check", "_clock", "_deadline", "_loop", "_timeout")
+
+    def __init__(self, clock: Clock, deadline: float) -> None:
+        """deadline: monotonic seconds of ``clock``."""
+        self._clock, self._deadline = clock, deadline
+        self._loop, self._timeout = asyncio.get_running_loop(), asyncio.timeout(None)
+        self._check: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._look()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._check is not None:
+            self._check.cancel()
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def _look(self) -> None:
+        left = self._deadline - self._clock.monotonic()
+        if left <= 0:
+            self._timeout.reschedule(self._loop.time())
+        else:
+            self._check = self._loop.call_later(min(left, _CHECK_SECONDS), self._look)

@@ -133,8 +133,9 @@ def _resource(text: str) -> Resource:
 
 def covers(scope: Iterable[str], path: Sequence[str]) -> bool:
     """Whether ``path`` is ``scope`` or lies under it, by whole segments. Upper and lower case are equal (D-Q10)."""
-    scope = [each.lower() for each in scope]
-    return [each.lower() for each in path[: len(scope)]] == scope
+    wanted = list(scope)
+    begin = list(path[: len(wanted)])
+    return begin == wanted or [each.lower() for each in begin] == [each.lower() for each in wanted]
 
 
 class ConnectionString(NamedTuple):

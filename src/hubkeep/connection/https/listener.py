@@ -197,7 +197,8 @@ class HttpsListener:
                 return await tunnelled(request, self._tunnels)
             if self._blobs is not None and self._blobs.owns(path):
                 return await self._blobs.answer(exchange, path, connection.authenticated)
-            place = Place(request.method, target, query, self._routes.find(request.method, path))
+            match, is_dated = self._routes.find(request.method, path), _is_version(query.get("api-version", ""))
+            place = Place(request.method, target, query, match, is_dated)
             connection.place = place
         exchange.query, match = place.query, place.match
         endpoint = match.handler
@@ -207,7 +208,7 @@ class HttpsListener:
         exchange.open_again = functools.partial(self._open, exchange, endpoint, connection.proof)
         if connection.ticket is not None and exchange.principal is not None:
             connection.ticket.authenticated()
-        if endpoint.dated and not _is_version(exchange.query.get("api-version", "")):
+        if endpoint.dated and not place.is_dated:
             raise BadApiVersion(remedy="add ?api-version=2021-04-12").by("L-H7")
         return await endpoint.handle(exchange)
 

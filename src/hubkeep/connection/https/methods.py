@@ -46,6 +46,9 @@ class MethodBody(msgspec.Struct):
     )
 
 
+_BODY = msgspec.json.Decoder(MethodBody)
+
+
 class MethodSurface:
     """Calls go out when the body is read; the answer is the device's, or form B tells why there is none."""
 
@@ -63,7 +66,7 @@ class MethodSurface:
         body = await exchange.body(HTTP_SERVICE_BODY.value)
         strict_json(body)
         try:
-            wanted = msgspec.json.decode(body, type=MethodBody)
+            wanted = _BODY.decode(body)
         except msgspec.ValidationError as error:
             raise BadRequest("A member of the body is not valid.", reason=str(error)) from None
         answer = await self._methods.invoke(
