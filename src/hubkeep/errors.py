@@ -191,6 +191,50 @@ class ConfigurationAlreadyExists(HubError):
     text = "A configuration with this id exists already."
 
 
+class EnrolmentNotFound(HubError):
+    text = "There is no such enrollment."
+
+
+class RegistrationNotFound(HubError):
+    text = "There is no such registration."
+
+
+class EnrolmentExists(HubError):
+    """An enrolment of this id, or one that what is exclusive belongs to (provisioning-and-pki 1.10, 2.1)."""
+
+    text = "An enrollment with this id exists already."
+
+
+class EnrolmentQuota(HubError):
+    """As many enrolments or groups as may be (provisioning-and-pki 2.7)."""
+
+    text = "There are as many enrollments as there may be."
+
+
+class NotAdmitted(HubError):
+    """A good credential of a group whose own bounds leave the device out."""
+
+    text = "The enrollment does not admit this device."
+
+
+class AllocationFailed(HubError):
+    """Whoever allocates gave no answer that can be used (400207)."""
+
+    text = "The custom allocation failed."
+
+
+class NoHub(HubError):
+    """There is no hub to assign the device to (400208)."""
+
+    text = "There is no hub to assign the device to."
+
+
+class IdentityOfAnother(HubError):
+    """The hub knows an identity of this name that the enrolment did not make (provisioning-and-pki 1.3, step 8)."""
+
+    text = "The device id is in use already."
+
+
 class TooManyJobs(HubError):
     """As many jobs wait or run as may (L-O1)."""
 
@@ -373,6 +417,15 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     JobAlreadyExists: OnWire(409, 409010, "DeviceJobAlreadyExists", "amqp:resource-locked", 3),
     ConfigurationNotFound: OnWire(404, 404012, "ConfigurationNotFound", "amqp:not-found", 3),  # as above
     ConfigurationAlreadyExists: OnWire(409, 409012, "ConfigurationAlreadyExists", "amqp:resource-locked", 3),
+    EnrolmentNotFound: OnWire(404, 404201, "EnrollmentNotFound", "amqp:not-found", 5),
+    RegistrationNotFound: OnWire(404, 404202, "RegistrationNotFound", "amqp:not-found", 5),
+    # no source tells the next four numbers
+    EnrolmentExists: OnWire(409, 409201, "EnrollmentAlreadyExists", "amqp:resource-locked", 3),
+    EnrolmentQuota: OnWire(403, 403201, "EnrollmentQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    NotAdmitted: OnWire(403, 403202, "RegistrationNotAdmitted", "amqp:not-allowed", 5),
+    IdentityOfAnother: OnWire(409, 409204, "DeviceIdInUse", "amqp:resource-locked", 3),
+    AllocationFailed: OnWire(400, 400207, "CustomAllocationFailed", "amqp:internal-error", 3),
+    NoHub: OnWire(400, 400208, "IotHubNotFound", "amqp:internal-error", 3),
     TooManyJobs: OnWire(429, 429004, "ThrottlingMaxActiveJobCountExceeded", "amqp:resource-limit-exceeded", 3),
     DeviceNotOnline: OnWire(404, 404103, "DeviceNotOnline", "amqp:not-found", 3),
     DeviceConnectionClosed: OnWire(404, 404104, "DeviceConnectionClosedRemotely", "amqp:not-found", 3),

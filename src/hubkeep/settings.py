@@ -109,6 +109,17 @@ class Files(_Section):
         return container
 
 
+class Provisioning(_Section):
+    """The provisioning service: devices that register themselves (provisioning-and-pki 1, 2)."""
+
+    allocation: Literal["hashed", "geoLatency", "static"] = Field(
+        "hashed", description="How hubs are chosen for enrollments that do not say."
+    )
+    answer_at_once: bool = Field(
+        False, description="Answer a request to register with its outcome, instead of telling it at the first poll."
+    )
+
+
 class LimitChanges(_Section):
     """Changes of the defaults in limits.py, by name."""
 
@@ -142,6 +153,7 @@ class Settings(pydantic_settings.BaseSettings):
     tls: Tls = Tls()
     events: Events = Events()
     files: Files = Files()
+    provisioning: Provisioning = Provisioning()
     limits: LimitChanges = LimitChanges()
     lenient_subscriptions: bool = Field(
         False, description="Answer an unknown MQTT filter with 0x80 instead of closing."

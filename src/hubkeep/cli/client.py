@@ -45,6 +45,7 @@ class HubPlace(NamedTuple):
     ports: dict[str, int]
     trust_bundle: Path | None
     events_connection_string: str = ""
+    provisioning_connection_string: str = ""
     data: Path | None = None
 
     def port(self, kind: str) -> int:
@@ -82,6 +83,7 @@ def find_hub(data: Path, connection_string: str | None) -> HubPlace:
         admin["ports"],
         Path(admin["trust_bundle"]),
         admin["events_connection_string"],
+        admin["provisioning_connection_string"],
         data,
     )
 
@@ -265,7 +267,9 @@ def _lines_of(response: http.client.HTTPResponse) -> Iterator[str]:
 def _refused(response: http.client.HTTPResponse, content: bytes) -> CommandFailure:
     try:
         body = json.loads(content)
-        if body["Message"].startswith("{"):  # form B
+        if "errorCode" in body:  # of the provisioning service
+            name, text, tracking_id = str(body["errorCode"]), body["message"], body["trackingId"]
+        elif body["Message"].startswith("{"):  # form B
             told = json.loads(body["Message"])
             name, text = response.headers["iothub-errorcode"], told["message"]
             tracking_id = told["trackingId"].partition("-")[0]

@@ -9,7 +9,18 @@ import typer
 
 from hubkeep import __version__
 
-from . import certificates, configurations, device_messages, devices, events, fleet_files, jobs, modules, tokens
+from . import (
+    certificates,
+    configurations,
+    device_messages,
+    devices,
+    enrolments,
+    events,
+    fleet_files,
+    jobs,
+    modules,
+    tokens,
+)
 from .api import api
 from .backup import backup, restore
 from .demo import demo
@@ -117,6 +128,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(modules.app, name="module")
 app.add_typer(jobs.app, name="job")
 app.add_typer(configurations.app, name="configuration")
+app.add_typer(enrolments.app, name="enroll")
 app.add_typer(tokens.app, name="token")
 app.add_typer(certificates.app, name="cert")
 app.command("connection-string")(tokens.connection_string_command)

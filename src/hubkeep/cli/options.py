@@ -25,3 +25,9 @@ def place_of(data: Path, connection_string: str | None) -> HubPlace:
 def client_of(data: Path, connection_string: str | None) -> HubClient:
     """Raises CommandFailure when there is no hub to ask."""
     return HubClient(find_hub(data, connection_string))
+
+
+def provisioning_client_of(data: Path, connection_string: str | None) -> HubClient:
+    """As the provisioning service's owner, where the data directory is here. Raises CommandFailure."""
+    place = find_hub(data, connection_string)
+    return HubClient(place._replace(connection_string=place.provisioning_connection_string or place.connection_string))

@@ -97,13 +97,14 @@ def connection_string_command(
     device: Annotated[str | None, typer.Option(help="Of a device.")] = None,
     module: ModuleOption = None,
     events: Annotated[bool, typer.Option("--events", help="Of the Event Hubs-compatible endpoint.")] = False,
+    provisioning: Annotated[bool, typer.Option("--provisioning", help="Of the provisioning service.")] = False,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print exactly one connection string."""
-    if sum((policy is not None and not events, device is not None, events)) > 1:
-        raise CommandFailure("more than one of --policy, --device and --events", status=MISUSED)
+    if sum((policy is not None and not events, device is not None, events, provisioning)) > 1:
+        raise CommandFailure("more than one of --policy, --device, --events and --provisioning", status=MISUSED)
     if module and not device:
         raise CommandFailure("--module without --device", "a module belongs to a device", MISUSED)
     with client_of(data, connection_string) as client:
@@ -113,7 +114,8 @@ def connection_string_command(
         elif device:
             text = connection_string_of(client.get(device_path(device)), host)
         else:
-            name = policy or ("service" if events else "iothubowner")
+            own = "service" if events else "provisioningserviceowner" if provisioning else "iothubowner"
+            name = policy or own
             key = _policy(client, name)["primaryKey"]
             text = f"HostName={host};SharedAccessKeyName={name};SharedAccessKey={key}"
             if events:

@@ -1,4 +1,7 @@
-"""Shared access policies: the five built-in ones, looked up by name. Source: service-protocols 1.4."""
+"""Shared access policies: the built-in ones, looked up by name.
+
+Source: service-protocols 1.4, provisioning-and-pki 2.7.
+"""
 
 import hmac
 import secrets
@@ -10,6 +13,7 @@ from hubkeep.errors import BadRequest
 from hubkeep.model import Permission, Policy
 from hubkeep.ports import Bus, PolicyStore
 
+_PROVISIONING = Permission.ENROLMENT_WRITE | Permission.REGISTRATION_WRITE | Permission.PROVISIONING_CONFIG
 _REGISTRY = Permission.REGISTRY_READ | Permission.REGISTRY_WRITE
 BUILT_IN: Final[dict[str, Permission]] = {
     "iothubowner": _REGISTRY | Permission.SERVICE_CONNECT | Permission.DEVICE_CONNECT,
@@ -17,6 +21,7 @@ BUILT_IN: Final[dict[str, Permission]] = {
     "device": Permission.DEVICE_CONNECT,
     "registryRead": Permission.REGISTRY_READ,
     "registryReadWrite": _REGISTRY,
+    "provisioningserviceowner": _PROVISIONING,
 }
 # Anybody can read this seed: what derives from it protects nothing. A hub that uses it binds loopback only.
 PUBLISHED_SEED: Final = b"hubkeep dev hub: published keys, for loopback only"
@@ -25,6 +30,11 @@ _WORDS: Final = {
     Permission.REGISTRY_WRITE: "RegistryWrite",
     Permission.SERVICE_CONNECT: "ServiceConnect",
     Permission.DEVICE_CONNECT: "DeviceConnect",
+    Permission.ENROLMENT_READ: "EnrollmentRead",
+    Permission.ENROLMENT_WRITE: "EnrollmentWrite",
+    Permission.REGISTRATION_READ: "RegistrationStatusRead",
+    Permission.REGISTRATION_WRITE: "RegistrationStatusWrite",
+    Permission.PROVISIONING_CONFIG: "ServiceConfig",
 }
 _BY_WORD: Final = {word: permission for permission, word in _WORDS.items()} | {
     "RegistryReadWrite": Permission.REGISTRY_WRITE
@@ -39,7 +49,7 @@ def published_key(what: str) -> bytes:
 def permission_words(permissions: Permission) -> str:
     """As documentation and resource descriptions write them: ``RegistryWrite, ServiceConnect``."""
     words = [word for permission, word in _WORDS.items() if permissions & permission == permission]
-    return ", ".join(word for word in words if word != "RegistryRead" or "RegistryWrite" not in words)
+    return ", ".join(word for word in words if "Read" not in word or word.replace("Read", "Write") not in words)
 
 
 def permissions_from_words(words: str) -> Permission:

@@ -21,6 +21,7 @@ from .admission import FailedLogins
 from .certificate_paths import DevicePaths
 from .changes import Changes
 from .operations import BY_NAME, allows
+from .registration_credentials import RegistrationCredentials
 
 _DECOY: Final = os.urandom(32)
 _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
@@ -29,7 +30,8 @@ _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
 class Authentication:
     """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name.
 
-    authorities: those that speak for devices now.
+    authorities: those that speak for devices now. registrations: proves devices to the provisioning service;
+    None where there is none.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Authentication:
         identities: IdentityStore,
         policy: Callable[[str], Policy | None],
         authorities: Callable[[], Sequence[Authority]],
+        registrations: RegistrationCredentials | None = None,
         *,
         host_names: Iterable[str],
         events_name: str,
@@ -52,7 +55,7 @@ class Authentication:
             limits,
             refuse,
         )
-        self._paths = DevicePaths(authorities)
+        self._paths, self._registrations = DevicePaths(authorities), registrations
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
         self.changes = changes
@@ -73,6 +76,24 @@ class Authentication:
             return await self._device(device_id, module_id, token, link)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
+
+    async def registration(
+        self, id_scope: str, registration_id: str, token: str | None, link: LinkInfo, *, operation: str
+    ) -> Principal:
+        """A device that names itself to the provisioning service and shows a token, or shows none: then the certificate
+        of its handshake must prove it. Raises Unauthorized, recorded.
+        """
+        name, began = registration_id, _now()
+        try:
+            if self._registrations is None:
+                raise Unauthorized(reason="there is no provisioning service here")
+            parsed = _parsed(token) if token else None
+            principal = await self._registrations.prove(id_scope, registration_id, parsed, link.certificates)
+            if parsed is not None:
+                self._check_expiry(parsed)
+        except HubError as error:
+            raise await self._refused(error, began, link, name, operation, token) from None
+        return principal
 
     async def service(self, token: str | None, link: LinkInfo, *, operation: str) -> Principal:
         """A back end that shows a policy's token, signed with the decoded key. Raises Unauthorized, recorded."""

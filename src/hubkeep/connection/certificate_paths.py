@@ -7,7 +7,7 @@ certificate is ever fetched from. Source: provisioning-and-pki 3.3, 3.5.
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -24,7 +24,6 @@ from cryptography.x509.verification import (
 
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import CERTIFICATE_PATH
-from hubkeep.model import Authority
 
 _CLIENTS: Final = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 _T = TypeVar("_T", bound=x509.ExtensionType)
@@ -32,18 +31,32 @@ _WEAK: Final = (hashes.SHA1, hashes.MD5, hashes.SHA224)
 
 
 class Path(NamedTuple):
-    """authority: the name of the registered one that it ends at. expires: when the first certificate of it ends."""
+    """authority: the name of the registered one that it ends at. expires: when the first certificate of it ends.
+
+    above: the certificates above the leaf, the nearest first.
+    """
 
     authority: str
     expires: float
+    above: Sequence[x509.Certificate] = ()
+
+
+class Anchor(Protocol):
+    """A certificate (DER) whose word counts."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def certificate(self) -> bytes: ...
 
 
 class DevicePaths:
     """authorities: those whose word counts, now."""
 
-    def __init__(self, authorities: Callable[[], Sequence[Authority]]) -> None:
+    def __init__(self, authorities: Callable[[], Sequence[Anchor]]) -> None:
         self._authorities = authorities
-        self._of: Sequence[Authority] = ()
+        self._of: Sequence[Anchor] = ()
         self._store: Store | None = None
         self._names: dict[bytes, str] = {}
 
@@ -67,7 +80,7 @@ class DevicePaths:
         for number, each in enumerate(chain[1:], 1):
             _check_authority(each, is_anchor=number == len(chain) - 1)
         name = self._names[chain[-1].public_bytes(Encoding.DER)]
-        return Path(name, min(each.not_valid_after_utc for each in chain).timestamp())
+        return Path(name, min(each.not_valid_after_utc for each in chain).timestamp(), chain[1:])
 
     def _current(self) -> Store | None:
         authorities = self._authorities()

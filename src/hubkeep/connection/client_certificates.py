@@ -53,9 +53,7 @@ def prove(identity: Identity, certificates: Sequence[bytes], now: float, paths: 
             reason=f"the identity authenticates by {identity.authentication}, and no client certificate was presented",
             remedy="give the client its certificate and key; nothing on the way may end TLS in the hub's place",
         )
-    leaf = _read(certificates[0])
-    _check_strength(leaf)
-    _check_validity(leaf, now)
+    leaf = checked_leaf(certificates, now)
     if identity.authentication != "selfSigned":
         if leaf.version is not x509.Version.v3:
             raise Unauthorized(reason=f"malformed: a certificate of version {leaf.version.name}")
@@ -65,6 +63,21 @@ def prove(identity: Identity, certificates: Sequence[bytes], now: float, paths: 
         check_usage(leaf)
         return Proof("", path.expires, path.authority)
     return Proof(_matching_slot(identity, certificates[0]), leaf.not_valid_after_utc.timestamp())
+
+
+def checked_leaf(certificates: Sequence[bytes], now: float) -> x509.Certificate:
+    """The first of ``certificates`` (DER), good by itself: P-V1 to P-V4. Raises Unauthorized."""
+    leaf = _read(certificates[0])
+    _check_strength(leaf)
+    _check_validity(leaf, now)
+    return leaf
+
+
+def common_name(leaf: x509.Certificate) -> str | None:
+    """The one common name of the subject in an encoding without tricks; None for none, and for several."""
+    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    is_plain = all(each._type in _PLAIN_TEXT for each in names)  # noqa: SLF001  # nothing else tells the encoding
+    return str(names[0].value) if len(names) == 1 and is_plain else None
 
 
 def described(certificates: Sequence[bytes]) -> Mapping[str, str]:
@@ -135,10 +148,9 @@ def _check_validity(leaf: x509.Certificate, now: float) -> None:
 
 def _check_name(leaf: x509.Certificate, expected: str) -> None:
     """P-V7b: one common name, byte for byte the identity's."""
-    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    is_plain = all(each._type in _PLAIN_TEXT for each in names)  # noqa: SLF001  # nothing else tells the encoding
-    if len(names) == 1 and is_plain and names[0].value == expected:
+    if common_name(leaf) == expected:
         return
+    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     told = ", ".join(repr(each.value)[:100] for each in names[:3]) or "none"
     raise Unauthorized(
         reason=f"cn: the certificate is made out to {told}; this identity's must be made out to {expected!r} alone",

@@ -25,6 +25,10 @@ _SERVICE = (Permission.SERVICE_CONNECT,)
 _DEVICE = (Permission.DEVICE_CONNECT,)
 _ALL = (Permission.REGISTRY_READ | Permission.REGISTRY_WRITE | Permission.SERVICE_CONNECT | Permission.DEVICE_CONNECT,)
 
+_REGISTER = (Permission.REGISTER,)
+_ENROLMENTS = (Permission.ENROLMENT_READ,)
+_ENROL = (Permission.ENROLMENT_WRITE,)
+
 OPERATIONS: tuple[Operation, ...] = (
     # identities and statistics
     Operation("devices/list", "https", "GET /devices", _READ),
@@ -139,6 +143,42 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("events/read", "amqp", "receiver {events}/ConsumerGroups/{group}/Partitions/{partition}", _SERVICE),
     Operation("events/manage", "amqp", "both {events}/$management", _SERVICE),
     Operation("cbs", "amqp", "both $cbs", (), "where credentials are put; gives no right by itself"),
+    # the provisioning service: devices
+    Operation("registrations/register", "https", "PUT /{scope}/registrations/{registration}/register", _REGISTER),
+    Operation(
+        "registrations/poll", "https", "GET /{scope}/registrations/{registration}/operations/{operation}", _REGISTER
+    ),
+    Operation("registrations/own", "https", "POST /{scope}/registrations/{registration}", _REGISTER),
+    # the provisioning service: back ends
+    Operation("enrolments/put", "https", "PUT /enrollments/{registration}", _ENROL),
+    Operation("enrolments/get", "https", "GET /enrollments/{registration}", _ENROLMENTS),
+    Operation("enrolments/delete", "https", "DELETE /enrollments/{registration}", _ENROL),
+    Operation(
+        "enrolments/attestation", "https", "POST /enrollments/{registration}/attestationmechanism", _ENROL, "shows keys"
+    ),
+    Operation("enrolments/bulk", "https", "POST /enrollments", _ENROL),
+    Operation("enrolments/query", "https", "POST /enrollments/query", _ENROLMENTS),
+    Operation("groups/put", "https", "PUT /enrollmentgroups/{group}", _ENROL),
+    Operation("groups/get", "https", "GET /enrollmentgroups/{group}", _ENROLMENTS),
+    Operation("groups/delete", "https", "DELETE /enrollmentgroups/{group}", _ENROL),
+    Operation(
+        "groups/attestation", "https", "POST /enrollmentgroups/{group}/attestationmechanism", _ENROL, "shows keys"
+    ),
+    Operation("groups/bulk", "https", "POST /enrollmentgroups", _ENROL),
+    Operation("groups/query", "https", "POST /enrollmentgroups/query", _ENROLMENTS),
+    Operation("registrations/get", "https", "GET /registrations/{registration}", (Permission.REGISTRATION_READ,)),
+    Operation(
+        "registrations/delete", "https", "DELETE /registrations/{registration}", (Permission.REGISTRATION_WRITE,)
+    ),
+    Operation("registrations/query", "https", "POST /registrations/{group}/query", (Permission.REGISTRATION_READ,)),
+    Operation("groups/key", "https", "POST /api/enrollmentgroups/{group}/keys/{registration}", _ENROL, "of one device"),
+    Operation(
+        "admin/provisioning",
+        "https",
+        "GET /api/provisioning",
+        (*_ALL, Permission.PROVISIONING_CONFIG),
+        "id scope, linked hubs",
+    ),
     # the hub's own administration
     Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
     Operation("admin/events", "https", "GET /api/events", _SERVICE, "live events as JSON lines, for hubkeep monitor"),

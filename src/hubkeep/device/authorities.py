@@ -67,7 +67,7 @@ class Authorities:
         if not _NAME.fullmatch(name):
             raise BadRequest("A name has 1 to 64 letters, digits, dots, hyphens and underscores.")
         parsed, now = read_certificate(certificate), self._clock.now()
-        _check_authority(parsed, now)
+        check_authority(parsed, now)
         der = parsed.public_bytes(Encoding.DER)
         digest = sha256(der).hexdigest().upper()
         async with self._changing:
@@ -149,7 +149,8 @@ def common_names(certificate: x509.Certificate) -> list[str]:
     return [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
 
 
-def _check_authority(certificate: x509.Certificate, now: float) -> None:
+def check_authority(certificate: x509.Certificate, now: float) -> None:
+    """Raises BadRequest for a certificate that may not sign others, has a weak key, or has expired."""
     extensions = certificate.extensions
     try:
         is_authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca

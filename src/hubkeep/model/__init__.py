@@ -3,6 +3,18 @@
 from .authority import Authority, AuthorityState
 from .configuration import Configuration, ContentKind, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
+from .enrolment import (
+    Admission,
+    AllocationPolicy,
+    Attestation,
+    AttestationType,
+    Enrolment,
+    EnrolmentKey,
+    HubIdentity,
+    ReprovisionPolicy,
+    Webhook,
+    enrolment_key,
+)
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
 from .identity import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Identity, IdentityChange, KeySlot, Status
 from .job import JOB_ENDED, Job, JobCounts, JobPart, JobStatus, JobType, PartStatus
@@ -22,6 +34,15 @@ from .queued import (
     QueueName,
 )
 from .refusal import Refusal
+from .registration import (
+    LinkedHub,
+    RegisterRequest,
+    Registration,
+    RegistrationCredential,
+    RegistrationOperation,
+    RegistrationStatus,
+    Substatus,
+)
 from .timestamps import time_stamp
 from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
 from .upload import FileNotice, Upload
@@ -32,6 +53,10 @@ __all__ = [
     "INDEXED_CHARACTERS",
     "JOB_ENDED",
     "SYSTEM_MODULES",
+    "Admission",
+    "AllocationPolicy",
+    "Attestation",
+    "AttestationType",
     "AuthenticationType",
     "Authority",
     "AuthorityState",
@@ -39,11 +64,14 @@ __all__ = [
     "ConsumerGroup",
     "ContentKind",
     "DesiredPatch",
+    "Enrolment",
+    "EnrolmentKey",
     "Feedback",
     "FeedbackStatus",
     "FileNotice",
     "Hold",
     "HoldStatus",
+    "HubIdentity",
     "IdentitiesCreated",
     "Identity",
     "IdentityChange",
@@ -55,6 +83,7 @@ __all__ = [
     "Json",
     "KeySlot",
     "LinkInfo",
+    "LinkedHub",
     "Locked",
     "Message",
     "MessageState",
@@ -70,7 +99,14 @@ __all__ = [
     "QueueName",
     "QueuedMessage",
     "Refusal",
+    "RegisterRequest",
+    "Registration",
+    "RegistrationCredential",
+    "RegistrationOperation",
+    "RegistrationStatus",
+    "ReprovisionPolicy",
     "Status",
+    "Substatus",
     "Surface",
     "SystemProperties",
     "Twin",
@@ -78,6 +114,8 @@ __all__ = [
     "TwinPart",
     "TwinSection",
     "Upload",
+    "Webhook",
+    "enrolment_key",
     "indexed",
     "leaves",
     "time_stamp",

@@ -6,12 +6,21 @@ import msgspec
 
 
 class Permission(enum.IntFlag):
-    """The numbers are those of the service clients' object model; writing implies reading."""
+    """The numbers of the first four are those of the service clients' object model; writing implies reading.
+
+    The others are the provisioning service's (provisioning-and-pki 2.7). REGISTER is held by proven devices alone.
+    """
 
     REGISTRY_READ = 1
     REGISTRY_WRITE = 3
     SERVICE_CONNECT = 4
     DEVICE_CONNECT = 8
+    ENROLMENT_READ = 16
+    ENROLMENT_WRITE = 48
+    REGISTRATION_READ = 64
+    REGISTRATION_WRITE = 192
+    PROVISIONING_CONFIG = 256
+    REGISTER = 512
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

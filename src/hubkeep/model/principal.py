@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from .policy import Permission
+from .registration import RegistrationCredential
 
 Surface = Literal["mqtt", "amqp", "https"]
 
@@ -33,6 +34,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     authority: the registered one that vouched for the certificate; empty for a thumbprint, and without one.
     key: which of two keys or thumbprints matched.
     proved: the count of changes (connection/changes.py) from before its credential was looked at.
+    registration: what proved a device to the provisioning service, for which it is no identity yet.
     auth_scope, auth_type: how events tell it (service-protocols 5.6): hub, device or module; sas, symkey or x509.
     """
 
@@ -48,6 +50,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     key: Literal["primary", "secondary", ""] = ""
     authority: str = ""
     proved: int = 0
+    registration: RegistrationCredential | None = None
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -60,4 +63,6 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         """The identity or the policy, as people write it."""
         if self.policy:
             return f"policy {self.policy}"
+        if self.registration is not None:
+            return self.registration.registration_id
         return f"{self.device_id}/{self.module_id}" if self.module_id else self.device_id

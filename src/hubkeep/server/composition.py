@@ -24,6 +24,7 @@ from hubkeep.connection.https.files import FileUpload
 from hubkeep.connection.https.health import HealthPages
 from hubkeep.connection.https.listener import HttpsListener
 from hubkeep.connection.mqtt.listener import MqttListener
+from hubkeep.connection.registration_credentials import RegistrationCredentials
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContexts
@@ -59,6 +60,7 @@ from .failures import StartFailure, start_failures
 from .health import samples, status, unhealthy
 from .hub import Hub
 from .listening import listen, listen_metrics, most_connections, see_off
+from .provisioning import open_provisioning
 
 log = logging.getLogger(__name__)
 
@@ -120,10 +122,22 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         changes = Changes(clock)
         sessions = Sessions(bus, changes, clock, limits)
         names = host_names(settings)
+        provisioning = await open_provisioning(
+            settings,
+            registry,
+            identities,
+            authorities,
+            twins,
+            clock,
+            limits,
+            refusals.record,
+            published=published,
+        )
         authentication = Authentication(
             registry.identities,
             policies.get,
             authorities.active,
+            RegistrationCredentials(provisioning.enrolments, clock),
             host_names=names,
             events_name=settings.events.name,
             clock=clock,
@@ -172,7 +186,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle)
         file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
-        hub.file_upload = file_upload
+        hub.file_upload, hub.id_scope = file_upload, provisioning.enrolments.id_scope
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
         https = HttpsListener(
             authentication=authentication,
@@ -191,6 +205,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             policies=policies,
             consumer_groups=consumer_groups,
             authorities=authorities,
+            enrolments=provisioning.enrolments,
+            registrations=provisioning.registrations,
+            allocation=provisioning.allocation,
             log=event_log,
             decode_event=described,
             mqtt=mqtt.protocol,
@@ -236,6 +253,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, to_device.tend, "cloud-to-device"),
             (1.0, feedback.tend, "feedback"),
             (60.0, retention.run, "retention"),
+            (600.0, provisioning.registrations.sweep, "registrations"),
         ):
             tasks.append(background.create_task(every(seconds, job, name)))
         if file_upload is not None:

@@ -62,6 +62,7 @@ async def describe(hub: Hub, *, published: bool, identities: Identities) -> None
     admin = {
         "connection_string": hub.policy_connection_string(),
         "events_connection_string": hub.events_connection_string(),
+        "provisioning_connection_string": hub.policy_connection_string("provisioningserviceowner"),
         "address": settings.listeners.address,
         "ports": hub.ports,
         "trust_bundle": str(hub.trust_bundle),

@@ -35,6 +35,7 @@ class Hub:
         self.ports: dict[str, int] = {}
         self.missing: dict[str, str] = {}  # listener to why it is not there
         self.file_upload: FileUpload | None = None
+        self.id_scope = ""  # of the provisioning service
 
     @property
     def data(self) -> Path:

@@ -41,11 +41,13 @@ from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Sea
 from .authorities import SqlAuthorities
 from .configurations import SqlConfigurations
 from .consumer_groups import SqlConsumerGroups
+from .enrolments import SqlEnrolments
 from .fleet import SqlFleet
 from .group_commit import GroupCommit
 from .identity_edits import Codec, edit_identities
 from .jobs import SqlJobs
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
+from .registrations import SqlRegistrations
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
 from .twins import SqlTwins, delete_leaves, fresh_row, twin_of_row
@@ -98,6 +100,8 @@ class Registry:
         self.uploads = SqlUploads(writer, reading, seal)
         self.jobs = SqlJobs(writer, reading)
         self.configurations = SqlConfigurations(writer, reading)
+        self.enrolments = SqlEnrolments(writer, self.commits, reading, look_up, seal)
+        self.registrations = SqlRegistrations(self.commits, reading, self.identities.codec)
         self._writer = writer
 
     @property
@@ -220,6 +224,7 @@ class SqlIdentities:
 
     def __init__(self, writer: Writer, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
         self._write, self._reading, self._look_up, self._seal = writer, reading, look_up, seal
+        self.codec = Codec(self._row, self._identity)
 
     async def get(self, device_id: str, module_id: str = "") -> Identity | None:
         row = self._one(_LOOK_UP, (device_id, module_id))
@@ -249,8 +254,7 @@ class SqlIdentities:
         return await self._write(lambda connection: self._delete(connection, device_id, module_id, etag))
 
     async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[tuple[Held, Kept] | HubError]:
-        codec = Codec(self._row, self._identity)
-        return await self._write(lambda connection: edit_identities(connection, edits, codec))
+        return await self._write(lambda connection: edit_identities(connection, edits, self.codec))
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         devices = select(IDENTITY).where(IDENTITY.c.module_id == "", IDENTITY.c.device_id > after)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0015"  # the newest migration
+HEAD: Final = "0019"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -262,3 +262,89 @@ CONFIGURATION_HOLD: Final = Table(
     sqlite_with_rowid=False,
 )
 Index("configuration_hold_number", CONFIGURATION_HOLD.c.number, CONFIGURATION_HOLD.c.status)
+
+# Individual enrolments and groups. key: the id in lower case. content: MessagePack, without keys.
+ENROLMENT: Final = Table(
+    "enrolment",
+    METADATA,
+    Column("is_group", Boolean, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("etag", String, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("primary_key", LargeBinary),  # sealed
+    Column("secondary_key", LargeBinary),  # sealed
+    sqlite_with_rowid=False,
+)
+
+# What may belong to one enrolment alone: certificates, authorities, endorsement keys.
+ENROLMENT_EXCLUSIVE: Final = Table(
+    "enrolment_exclusive",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("is_group", Boolean, nullable=False),
+    Column("key", String, nullable=False),
+    ForeignKeyConstraint(["is_group", "key"], ["enrolment.is_group", "enrolment.key"], ondelete="CASCADE"),
+    sqlite_with_rowid=False,
+)
+Index("enrolment_exclusive_owner", ENROLMENT_EXCLUSIVE.c.is_group, ENROLMENT_EXCLUSIVE.c.key)
+
+# One row, kept in the same transaction as the enrolments: counting a million rows would cost every create.
+ENROLMENT_COUNT: Final = Table(
+    "enrolment_count",
+    METADATA,
+    Column("individuals", Integer, nullable=False),
+    Column("groups", Integer, nullable=False),
+)
+
+# Facts of the provisioning service that never change: the id scope.
+PROVISIONING_FACT: Final = Table(
+    "provisioning_fact",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+# What became of each registration id. key: the id in lower case. content: MessagePack.
+REGISTRATION: Final = Table(
+    "registration",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("is_group", Boolean, nullable=False),
+    Column("enrolment_key", String, nullable=False),
+    Column("etag", String, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("registration_enrolment", REGISTRATION.c.is_group, REGISTRATION.c.enrolment_key, REGISTRATION.c.key)
+
+# Attempts to register, for as long as devices may ask how they ended. content: MessagePack.
+REGISTRATION_OPERATION: Final = Table(
+    "registration_operation",
+    METADATA,
+    Column("operation_id", String, primary_key=True),
+    Column("key", String, nullable=False),
+    Column("begun", Float, nullable=False, index=True),
+    Column("is_open", Boolean, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index(
+    "registration_operation_open",
+    REGISTRATION_OPERATION.c.is_open,
+    sqlite_where=REGISTRATION_OPERATION.c.is_open,
+)
+
+# Which enrolment made an identity: nobody else's registration may take it over. Gone with the identity.
+PROVISIONED: Final = Table(
+    "provisioned",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, nullable=False),  # always empty
+    Column("is_group", Boolean, nullable=False),
+    Column("enrolment_key", String, nullable=False),
+    ForeignKeyConstraint(["device_id", "module_id"], ["identity.device_id", "identity.module_id"], ondelete="CASCADE"),
+    sqlite_with_rowid=False,
+)
+Index("provisioned_enrolment", PROVISIONED.c.is_group, PROVISIONED.c.enrolment_key)

@@ -111,6 +111,11 @@ class HubInThread:
         return self.hub.events_connection_string()
 
     @property
+    def id_scope(self) -> str:
+        """Of the provisioning service."""
+        return self.hub.id_scope
+
+    @property
     def trust_bundle(self) -> Path:
         return self.hub.trust_bundle
 

@@ -10,6 +10,8 @@ from aiohttp import web
 from hubkeep.errors import HubError, on_wire
 
 from ..refusal_bodies import numbered_refusal, refusal_text, tracking_stamp
+from ..registration_documents import provisioning_refusal
+from .exchange import RefusalForm
 
 JSON: Final = "application/json; charset=utf-8"
 _ALWAYS: Final = {
@@ -41,13 +43,13 @@ class RefusalAnswer(NamedTuple):
     body: bytes
 
 
-def refusal_answer(error: BaseException, tracking_id: str, now: float, *, numbered: bool = False) -> RefusalAnswer:
-    """Form A, or form B if ``numbered``. What is no HubError is told as a fault of the hub, without any detail.
-
-    now: Unix seconds.
-    """
+def refusal_answer(error: BaseException, tracking_id: str, now: float, *, form: RefusalForm = "plain") -> RefusalAnswer:
+    """What is no HubError is told as a fault of the hub, without any detail. now: Unix seconds."""
     row = on_wire(error)
-    if numbered:
+    body: dict[str, Any]
+    if form == "provisioning":
+        body = provisioning_refusal(error, tracking_id, now)
+    elif form == "numbered":
         text = msgspec.json.encode(numbered_refusal(error, tracking_id, now)).decode()
         body = {"Message": text, "ExceptionMessage": ""}
     else:

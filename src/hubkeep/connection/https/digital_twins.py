@@ -36,8 +36,8 @@ class DigitalTwinSurface:
         return (
             Endpoint("digitaltwins/get", self.get, "service"),
             Endpoint("digitaltwins/patch", self.patch, "service"),
-            Endpoint("digitaltwins/command", self.command, "service", numbered=True),
-            Endpoint("digitaltwins/command/component", self.command, "service", numbered=True),
+            Endpoint("digitaltwins/command", self.command, "service", form="numbered"),
+            Endpoint("digitaltwins/command/component", self.command, "service", form="numbered"),
         )
 
     async def get(self, exchange: Exchange) -> web.StreamResponse:

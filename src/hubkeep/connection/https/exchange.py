@@ -12,18 +12,20 @@ from hubkeep.model import LinkInfo, Principal
 from .bodies import read_body
 from .paths import Match
 
+# how a refusal is told: service-protocols 2.16, forms A and B; provisioning-and-pki 1.5
+RefusalForm = Literal["plain", "numbered", "provisioning"]
 _TRUSTED_FOR: Final = 1.0  # seconds: as soon as a disabled identity's links are cut (L-I2)
 
 
 class Exchange:
     """What handlers get. values: what stood in the path, by name. principal: settled and authorised already."""
 
-    __slots__ = ("link", "numbered", "open_again", "operation", "principal", "query", "request", "segments", "values")
+    __slots__ = ("form", "link", "open_again", "operation", "principal", "query", "request", "segments", "values")
 
     def __init__(self, request: web.BaseRequest, link: LinkInfo) -> None:
         self.request, self.link = request, link
         self.operation = "https"
-        self.numbered = False
+        self.form: RefusalForm = "plain"
         self.segments: tuple[str, ...] = ()
         self.values: Mapping[str, str] = {}
         self.query: Mapping[str, str] = {}
@@ -35,7 +37,7 @@ class Exchange:
         """Whose request it is, as far as it is known."""
         if self.principal is not None:
             return self.principal.name
-        return self.values.get("device", "")
+        return self.values.get("device", "") or self.values.get("registration", "")
 
     @property
     def token(self) -> str | None:
@@ -68,16 +70,13 @@ Handle = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
 
 class Endpoint(NamedTuple):
-    """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for.
-
-    numbered: refusals are told in form B (service-protocols 2.16).
-    """
+    """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for."""
 
     operation: str
     handle: Handle
-    credential: Literal["device", "service", "none"]
+    credential: Literal["device", "registration", "service", "none"]
     dated: bool = True
-    numbered: bool = False
+    form: RefusalForm = "plain"
 
 
 class Place(NamedTuple):

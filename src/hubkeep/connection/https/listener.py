@@ -18,6 +18,9 @@ from hubkeep.cloud.policies import Policies
 from hubkeep.device.authorities import Authorities
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.identities import Identities
+from hubkeep.device.provisioning.allocation import Allocation
+from hubkeep.device.provisioning.enrolments import Enrolments
+from hubkeep.device.provisioning.registrations import Registrations
 from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
 from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
@@ -45,6 +48,7 @@ from .bulk import BulkSurface
 from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
 from .digital_twins import DigitalTwinSurface
+from .enrolments import EnrolmentSurface
 from .events import ConsumerGroupSurface
 from .exchange import Endpoint, Exchange, Place
 from .files import FileUpload
@@ -52,6 +56,8 @@ from .jobs import JobSurface
 from .paths import Routes, segments_of, split_target
 from .proofs import Claim, LastProof
 from .queries import QuerySurface
+from .registration_records import RegistrationRecordSurface
+from .registrations import RegistrationSurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
 log = logging.getLogger(__name__)
@@ -86,6 +92,9 @@ class HttpsListener:
         policies: Policies,
         consumer_groups: ConsumerGroups,
         authorities: Authorities,
+        enrolments: Enrolments,
+        registrations: Registrations,
+        allocation: Allocation,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         mqtt: LinkFactory,
@@ -126,6 +135,9 @@ class HttpsListener:
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
             *AuthoritySurface(authorities).endpoints(),
+            *RegistrationSurface(registrations, limits).endpoints(),
+            *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
+            *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 policies=policies,
@@ -203,7 +215,7 @@ class HttpsListener:
         exchange.query, match = place.query, place.match
         endpoint = match.handler
         exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
-        exchange.numbered = endpoint.numbered
+        exchange.form = endpoint.form
         await self._open(exchange, endpoint, connection.proof)
         exchange.open_again = functools.partial(self._open, exchange, endpoint, connection.proof)
         if connection.ticket is not None and exchange.principal is not None:
@@ -220,6 +232,11 @@ class HttpsListener:
         if endpoint.credential == "none":
             return
         authentication, operation, link, token = self._authentication, endpoint.operation, exchange.link, exchange.token
+        if endpoint.credential == "registration":  # once in a device's life: nothing to remember
+            scope, name = exchange.values["scope"], exchange.values["registration"]
+            exchange.principal = await authentication.registration(scope, name, token, link, operation=operation)
+            authentication.authorize(exchange.principal, operation, exchange.segments, link)
+            return
         is_device = endpoint.credential == "device"
         device_id, module_id = (exchange.values["device"], exchange.values.get("module", "")) if is_device else ("", "")
         claim = Claim(endpoint.credential, device_id, module_id, authentication.changes.count)
@@ -245,7 +262,7 @@ class HttpsListener:
         tracking_id = ""
         if isinstance(error, HubError):
             tracking_id = self._recorded(error, exchange)
-        answer = refusal_answer(error, tracking_id, self.clock.now(), numbered=exchange.numbered)
+        answer = refusal_answer(error, tracking_id, self.clock.now(), form=exchange.form)
         response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         if isinstance(error, MethodNotAllowed):
             allowed = self._routes.methods(exchange.request.raw_path.partition("?")[0])

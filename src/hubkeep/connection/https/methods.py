@@ -57,8 +57,8 @@ class MethodSurface:
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
-            Endpoint("methods/invoke", self.invoke, "service", numbered=True),
-            Endpoint("methods/invoke/module", self.invoke, "service", numbered=True),
+            Endpoint("methods/invoke", self.invoke, "service", form="numbered"),
+            Endpoint("methods/invoke/module", self.invoke, "service", form="numbered"),
         )
 
     async def invoke(self, exchange: Exchange) -> web.StreamResponse:

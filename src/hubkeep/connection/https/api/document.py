@@ -32,13 +32,21 @@ from hubkeep.errors import (
     on_wire,
 )
 from hubkeep.limits import HTTP_URI
+from hubkeep.model import Permission
 
 from ...operations import OPERATIONS, Operation
-from . import administration, messages, registry, twins
-from .rows import JSON, Answer, Body, Described, Parameter, Told
+from ...registration_documents import refused_number
+from . import administration, messages, provisioning, registry, twins
+from .rows import JSON, Answer, Body, Described, Parameter, Time, Told
 
 API_VERSION: Final = "2021-04-12"
-ROWS: Final[Mapping[str, Described]] = {**registry.ROWS, **twins.ROWS, **messages.ROWS, **administration.ROWS}
+ROWS: Final[Mapping[str, Described]] = {
+    **registry.ROWS,
+    **twins.ROWS,
+    **messages.ROWS,
+    **provisioning.ROWS,
+    **administration.ROWS,
+}
 TITLES: Final[Mapping[str, str]] = {
     "devices": "Devices",
     "modules": "Modules",
@@ -53,6 +61,9 @@ TITLES: Final[Mapping[str, str]] = {
     "feedback": "Feedback",
     "files": "Files",
     "filenotifications": "Notifications of files",
+    "registrations": "Provisioning: registrations",
+    "enrolments": "Provisioning: enrollments",
+    "groups": "Provisioning: groups",
     "admin": "Administration",
 }
 
@@ -73,6 +84,10 @@ _VALUES: Final[Mapping[str, tuple[str, Any, str]]] = {
     "component": ("component", _TEXT, "The component, as the model names it."),
     "lock_token": ("lockToken", _TEXT, "From the ETag of what was received."),
     "upload": ("correlationId", _TEXT, "From the answer that told where to upload to."),
+    "scope": ("idScope", _TEXT, "Of the provisioning service."),
+    "registration": ("registrationId", _TEXT, "The device's name in provisioning, in any case."),
+    "operation": ("operationId", _TEXT, "From the answer to the request to register."),
+    "group": ("enrollmentGroupId", _TEXT, "The group, in any case."),
     "name": ("name", Annotated[str, Meta(min_length=1, max_length=64)], "Its name."),
 }
 _VERSION: Final = Parameter(
@@ -110,6 +125,16 @@ class NumberedRefusal(Told, rename=None):
         ),
     ]
     ExceptionMessage: Annotated[str, Meta(max_length=0)]
+
+
+class ProvisioningRefusal(Told):
+    """The provisioning service's form: the first three digits of errorCode are the status."""
+
+    error_code: Annotated[int, Meta(ge=400000, le=599999)]
+    tracking_id: Annotated[str, Meta(pattern="^[0-9a-f]*$")]
+    message: str
+    timestamp_utc: Time
+    info: dict[str, Any]
 
 
 class _Place(NamedTuple):
@@ -205,6 +230,11 @@ def is_of_device(operation: Operation) -> bool:
     return "{device}" in operation.address
 
 
+def is_of_registration(operation: Operation) -> bool:
+    """Whether what proves a device to the provisioning service opens it."""
+    return operation.any_of == (Permission.REGISTER,)
+
+
 def is_dated(operation: Operation) -> bool:
     """Whether it asks for ``api-version``: what clients made for IoT Hub send to the service's paths."""
     path = operation.address.partition(" ")[2]
@@ -212,8 +242,9 @@ def is_dated(operation: Operation) -> bool:
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
-    needed: list[dict[str, list[str]]] = [{_SAS: permission_words(each).split(", ")} for each in operation.any_of]
-    if is_of_device(operation):
+    words = (permission_words(each) for each in operation.any_of)
+    needed: list[dict[str, list[str]]] = [{_SAS: each.split(", ") if each else []} for each in words]
+    if is_of_device(operation) or is_of_registration(operation):
         needed.append({_CERTIFICATE: []})
     return needed
 
@@ -271,7 +302,7 @@ def _responses(operation: Operation, row: Described, schemas: "_Schemas") -> dic
     for kind in refusals_of(operation):
         refusals.setdefault(on_wire(kind()).http, []).append(kind)
     for status, kinds in refusals.items():
-        refused = _refused(kinds, schemas, numbered=row.numbered)
+        refused = _refused(kinds, schemas, row=row)
         if (also := responses.get(status)) is not None:
             schema = [each["content"][JSON]["schema"] for each in (also, refused)]
             refused["description"] = f"{also['description']}\n\n{refused['description']}"
@@ -295,17 +326,18 @@ def _headers(headers: Iterable[Parameter], schemas: "_Schemas") -> dict[str, Any
     return told | {"x-ms-request-id": {"$ref": "#/components/headers/x-ms-request-id"}}
 
 
-def _refused(kinds: Sequence[type[HubError]], schemas: "_Schemas", *, numbered: bool) -> dict[str, Any]:
+def _refused(kinds: Sequence[type[HubError]], schemas: "_Schemas", *, row: Described) -> dict[str, Any]:
     lines: dict[str, None] = {}
     for kind in kinds:
-        row = on_wire(kind())
-        lines[f"- {row.number} `{row.name}`: {kind.text}"] = None
+        told = on_wire(kind())
+        number = refused_number(kind()) if row.is_of_provisioning else told.number
+        lines[f"- {number} `{told.name}`: {kind.text}"] = None
     names = list(dict.fromkeys(on_wire(kind()).name for kind in kinds))
     code = {"description": "The name of its number.", "schema": {"enum": names}, "required": True}
     headers = {"iothub-errorcode": code, **_headers((), schemas)}
     if any(hasattr(kind, "retry_after") for kind in kinds):
         headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
-    shape = NumberedRefusal if numbered else Refusal
+    shape = ProvisioningRefusal if row.is_of_provisioning else NumberedRefusal if row.numbered else Refusal
     return {"description": "\n".join(lines), "headers": headers, "content": {JSON: {"schema": schemas.of(shape)}}}
 
 
@@ -335,7 +367,7 @@ def _hoisted(paths: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _shapes(rows: Iterable[Described]) -> Iterator[Any]:
-    yield from (Refusal, NumberedRefusal, _VERSION.shape)
+    yield from (Refusal, NumberedRefusal, ProvisioningRefusal, _VERSION.shape)
     yield from (shape for _, shape, _ in _VALUES.values())
     for row in rows:
         for answer in row.answers.values():

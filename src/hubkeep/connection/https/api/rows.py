@@ -42,7 +42,7 @@ class Body(NamedTuple):
 class Described(NamedTuple):
     """One operation. refusals: beside those that its credential, its body and its address bring with them.
 
-    numbered: refusals are told in form B (service-protocols 2.16).
+    numbered: refusals are told in form B (service-protocols 2.16). is_of_provisioning: in that service's own form.
     """
 
     summary: str
@@ -53,6 +53,7 @@ class Described(NamedTuple):
     headers: tuple[Parameter, ...] = ()
     refusals: tuple[type[HubError], ...] = ()
     numbered: bool = False
+    is_of_provisioning: bool = False
 
 
 class Told(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

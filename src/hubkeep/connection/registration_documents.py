@@ -1,0 +1,99 @@
+"""What devices and the provisioning service tell each other, as JSON on every wire.
+
+Source: provisioning-and-pki 1.4, 1.5.
+"""
+
+from hashlib import sha1, sha256
+from typing import Any, Final
+
+import msgspec
+from cryptography import x509
+
+from hubkeep.errors import BadRequest, Unauthorized, on_wire
+from hubkeep.limits import Limits
+from hubkeep.model import RegisterRequest, Registration, RegistrationOperation, time_stamp
+
+from .refusal_bodies import refusal_text
+from .strict_json import json_as
+
+_CREDENTIAL_REFUSED: Final = 401002  # one number for all, as devices know it from provisioning
+
+
+class RegisterBody(msgspec.Struct, rename="camel"):
+    registration_id: str | None = None
+    payload: Any = None
+
+
+def register_request(body: bytes, api_version: str, limits: Limits) -> RegisterRequest:
+    """A body of no bytes asks for nothing in particular. Raises FormatError, BadRequest."""
+    wanted = json_as(RegisterBody, body) if body.strip() else RegisterBody()
+    if wanted.payload is not None and len(msgspec.json.encode(wanted.payload)) > limits.register_payload:
+        raise BadRequest(f"The payload has at most {limits.register_payload} bytes.")
+    return RegisterRequest(registration_id=wanted.registration_id, payload=wanted.payload, api_version=api_version)
+
+
+def operation_document(operation: RegistrationOperation) -> dict[str, Any]:
+    """The answer to a request to register, and to a poll."""
+    told: dict[str, Any] = {"operationId": operation.operation_id, "status": operation.status}
+    if operation.registration is not None:
+        told["registrationState"] = registration_document(operation.registration)
+    return told
+
+
+def registration_document(record: Registration) -> dict[str, Any]:
+    """The record, as devices and back ends read it."""
+    told: dict[str, Any] = {
+        "registrationId": record.registration_id,
+        "createdDateTimeUtc": time_stamp(record.created),
+        "lastUpdatedDateTimeUtc": time_stamp(record.updated),
+        "status": record.status,
+        "etag": record.etag,
+    }
+    if record.status == "assigned":
+        told |= {"assignedHub": record.hub, "deviceId": record.device_id, "substatus": record.substatus}
+        if record.payload is not None:
+            told["payload"] = record.payload
+    elif record.status == "failed":
+        told |= {"errorCode": record.error_code, "errorMessage": record.error_message}
+    group = {"enrollmentGroupId": record.enrolment_id} if record.is_group else {}
+    if record.attestation == "symmetricKey":
+        told["symmetricKey"] = group
+    elif record.attestation == "x509":
+        told["x509"] = group
+        if record.certificate:
+            told["x509"] = {**group, "certificateInfo": certificate_document(record.certificate)}
+        if record.issuer:
+            told["x509"]["signingCertificateInfo"] = certificate_document(record.issuer)
+    return told
+
+
+def certificate_document(der: bytes) -> dict[str, Any]:
+    """What is told of a certificate in place of the certificate."""
+    certificate = x509.load_der_x509_certificate(der)
+    return {
+        "subjectName": certificate.subject.rfc4514_string(),
+        "sha1Thumbprint": sha1(der, usedforsecurity=False).hexdigest().upper(),
+        "sha256Thumbprint": sha256(der).hexdigest().upper(),
+        "issuerName": certificate.issuer.rfc4514_string(),
+        "notBeforeUtc": time_stamp(certificate.not_valid_before_utc.timestamp()),
+        "notAfterUtc": time_stamp(certificate.not_valid_after_utc.timestamp()),
+        "serialNumber": f"{certificate.serial_number:X}",
+        "version": certificate.version.value + 1,
+    }
+
+
+def provisioning_refusal(error: BaseException, tracking_id: str, now: float) -> dict[str, Any]:
+    """What was wrong with the request; of a credential nothing but that it was refused. now: Unix seconds."""
+    is_credential = isinstance(error, Unauthorized)
+    return {
+        "errorCode": refused_number(error),
+        "trackingId": tracking_id,
+        "message": "Unauthorized" if is_credential else refusal_text(error),
+        "timestampUtc": time_stamp(now),
+        "info": {},
+    }
+
+
+def refused_number(error: BaseException) -> int:
+    """The six digits, as the provisioning service tells them."""
+    return _CREDENTIAL_REFUSED if isinstance(error, Unauthorized) else on_wire(error).number

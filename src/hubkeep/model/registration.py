@@ -1,0 +1,91 @@
+"""What became of a device that registered itself (provisioning-and-pki 1.3, 1.4)."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from .enrolment import AttestationType, EnrolmentKey, enrolment_key
+
+RegistrationStatus = Literal["unassigned", "assigning", "assigned", "failed", "disabled"]
+Substatus = Literal[
+    "", "initialAssignment", "deviceDataMigrated", "deviceDataReset", "reprovisionedToInitialAssignment"
+]
+
+
+class RegistrationCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """What proved a device to the provisioning service.
+
+    registration_id: as the device spells it, or its certificate does. enrolment: the entry that decides.
+    key_id: the spelling that a group's key was derived for; empty where none was.
+    certificate, issuer: DER of the leaf and of the enrolled certificate above it; empty without one.
+    """
+
+    registration_id: str
+    enrolment: EnrolmentKey
+    attestation: AttestationType
+    key_id: str = ""
+    certificate: bytes = b""
+    issuer: bytes = b""
+
+
+class RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device asks for. payload: any JSON value, for whoever allocates. api_version: a date, perhaps empty."""
+
+    registration_id: str | None = None
+    payload: Any = None
+    api_version: str = ""
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of one registration id. Times are Unix seconds.
+
+    hub, device_id: the newest assignment, empty for none; it lasts while a later attempt fails. initial_hub: the first.
+    error_code, error_message: why the newest attempt failed. payload: for the device, from whoever allocated.
+    """
+
+    registration_id: str
+    is_group: bool
+    enrolment_id: str
+    attestation: AttestationType
+    status: RegistrationStatus
+    substatus: Substatus = ""
+    hub: str = ""
+    initial_hub: str = ""
+    device_id: str = ""
+    error_code: int = 0
+    error_message: str = ""
+    payload: Any = None
+    certificate: bytes = b""
+    issuer: bytes = b""
+    etag: str = ""
+    created: float = 0.0
+    updated: float = 0.0
+
+    @property
+    def enrolment(self) -> EnrolmentKey:
+        return enrolment_key(self.is_group, self.enrolment_id)
+
+
+class RegistrationOperation(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt. registration: how it ended; None while it is ``assigning``. begun: Unix seconds.
+
+    retry_after: seconds until the device should ask again.
+    """
+
+    operation_id: str
+    registration_id: str
+    begun: float
+    registration: Registration | None = None
+    retry_after: int = 3
+
+    @property
+    def status(self) -> RegistrationStatus:
+        return "assigning" if self.registration is None else self.registration.status
+
+
+class LinkedHub(msgspec.Struct, frozen=True, kw_only=True):
+    """A hub that devices may be assigned to. applies: takes part in ``hashed`` and ``geoLatency``."""
+
+    host_name: str
+    weight: int = 1
+    applies: bool = True
