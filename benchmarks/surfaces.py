@@ -239,20 +239,19 @@ class AmqpTelemetry:
 class CloudToDevice:
     """A back end sends over AMQP, the device takes and acknowledges over MQTT."""
 
-    burst = _BURST
-
-    def __init__(self, hub: Hubkeep, number: int) -> None:
+    def __init__(self, hub: Hubkeep, number: int, burst: int = _BURST) -> None:
+        self.burst = burst
         self._device = Mqtt(hub, number)
         self._device.subscribe(f"devices/{self._device.name}/messages/devicebound/#", 1)
         self._wire = Amqp(hub, f"iothubowner@sas.root.{HOST}", hub.owner_token(), "/messages/devicebound")
         properties = encode(Described(ULong(0x73), [None, None, f"/devices/{self._device.name}/messages/devicebound"]))
-        self._wire.prepare(properties + data_section_head(len(_BODY)) + _BODY, _BURST)
+        self._wire.prepare(properties + data_section_head(len(_BODY)) + _BODY, burst)
 
     def send(self) -> None:
         self._wire.send_burst()
 
     def finish(self) -> None:
-        for _ in range(_BURST):
+        for _ in range(self.burst):
             _first, body = self._device.packet()
             start = 2 + int.from_bytes(body[:2])
             self._device.send(b"\x40\x02" + body[start : start + 2])
@@ -306,6 +305,14 @@ _SURFACES: Final[tuple[tuple[str, Callable[[Hubkeep, int], Peer]], ...]] = (
     ("cloud to device, AMQP to MQTT", CloudToDevice),
 )
 
+# One at a time on one connection: from the first byte sent to the last answer. For a message to a device those are its
+# arrival and the back end's disposition, both of which follow its commit.
+_TIMED: Final[tuple[tuple[str, Callable[[Hubkeep, int], Peer]], ...]] = (
+    ("direct method, HTTPS to MQTT and back", MethodCalls),
+    ("reported properties, MQTT", TwinPatches),
+    ("cloud to device, AMQP to MQTT", lambda hub, number: CloudToDevice(hub, number, burst=1)),
+)
+
 
 def measure(hub: Hubkeep, connections: int, rounds: int, seconds: float) -> Iterator[Row]:
     """Rows of rate and CPU time of each surface, in turn and again; a bare aiohttp handler stands beside HTTPS."""
@@ -313,6 +320,7 @@ def measure(hub: Hubkeep, connections: int, rounds: int, seconds: float) -> Iter
         bare = up.enter_context(Process([sys.executable, str(_BARE), ADDRESS, *map(str, hub.certificate)]))
         bare_port = int(bare.line())
         costs: dict[str, list[Cost]] = {}
+        times: dict[str, list[float]] = {}
         for _ in range(rounds):
             for what, peer in _SURFACES:
                 peers = [peer(hub, number) for number in range(connections)]
@@ -321,9 +329,28 @@ def measure(hub: Hubkeep, connections: int, rounds: int, seconds: float) -> Iter
             bare_peers = [HttpsTelemetry(hub, number, bare_port) for number in range(connections)]
             costs.setdefault("bare aiohttp handler", []).append(_run(bare, bare_peers, seconds))
             del bare_peers
+            for what, peer in _TIMED:
+                times.setdefault(what, []).extend(_times(peer(hub, 0), seconds))
     for what, found in costs.items():
         yield Row(what, "operations/s", hub=statistics.median(each.rate for each in found))
         yield Row(f"{what}: server CPU", "us/operation", hub=statistics.median(each.cpu_us for each in found))
+    for what, each in times.items():
+        percentiles = statistics.quantiles(each, n=100)
+        yield Row(f"{what}: one at a time, p50", "ms", hub=percentiles[49] * 1000)
+        yield Row(f"{what}: one at a time, p99", "ms", hub=percentiles[98] * 1000)
+
+
+def _times(peer: Peer, seconds: float) -> list[float]:
+    """Seconds that each operation took."""
+    peer.send()
+    peer.finish()
+    times: list[float] = []
+    until = time.monotonic() + seconds
+    while (started := time.monotonic()) < until or len(times) < 2:
+        peer.send()
+        peer.finish()
+        times.append(time.monotonic() - started)
+    return times
 
 
 def _run(server: Process, peers: Sequence[Peer], seconds: float) -> Cost:

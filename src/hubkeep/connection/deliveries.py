@@ -24,7 +24,10 @@ class Receiver(Protocol):
         """How many messages it takes now."""
 
     def deliver(self, message: Locked) -> None:
-        """Send it. Called only while there is room."""
+        """Send it, or gather it for ``write_out``. Called only while there is room."""
+
+    def write_out(self) -> None:
+        """There is no room any more, or nothing that waits: write what was gathered."""
 
     def idle(self) -> None:
         """It had room, and nothing more waits."""
@@ -76,12 +79,15 @@ class Feed:
         try:
             while self._woken and not self._stopped:
                 self._woken = False
-                while not self._stopped and self._receiver.room() > 0:
-                    message = await to_device.receive(self.queue)
-                    if message is None:
-                        self._receiver.idle()
-                        break
-                    self._take(message)
+                try:
+                    while not self._stopped and self._receiver.room() > 0:
+                        message = await to_device.receive(self.queue)
+                        if message is None:
+                            self._receiver.idle()
+                            break
+                        self._take(message)
+                finally:
+                    self._receiver.write_out()
         except HubError as error:
             if not self._stopped:
                 self._receiver.failed(error)

@@ -4,27 +4,36 @@ Reading one message is a prepared statement on the loop, as the look-up of an id
 cost several times the reading.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import bindparam as bind
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy import func as sql
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hubkeep.errors import DeviceNotFound, LockLost, ModuleNotFound, QueueFull
+from hubkeep.errors import DeviceNotFound, HubError, LockLost, ModuleNotFound, QueueFull
 from hubkeep.model import Feedback, Locked, Message, QueuedMessage, QueueName
 from hubkeep.ports import Ended, StoredSession
 
 from .group_commit import GroupCommit
 from .locks import Locks
-from .tables import FEEDBACK_RECORD, IDENTITY, MQTT_SESSION, QUEUED_MESSAGE
-from .writer import unavailable
+from .tables import IDENTITY, MQTT_SESSION, QUEUED_MESSAGE
+from .writer import driver_of, insertion, unavailable
 
-_COLUMNS: Final = "sequence, device_id, module_id, generation_id, enqueued, expires, deliveries, message"
-_SELECT: Final = f"SELECT {_COLUMNS} FROM queued_message WHERE "  # noqa: S608  # column names
+_COLUMNS: Final = (
+    "sequence",
+    "device_id",
+    "module_id",
+    "generation_id",
+    "enqueued",
+    "expires",
+    "deliveries",
+    "message",
+)
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM queued_message WHERE "  # noqa: S608  # column names
 _ONE: Final = f"{_SELECT} sequence = ?"
 _OF_QUEUE: Final = f"{_SELECT} device_id = ? AND module_id = ? ORDER BY sequence"
 _EXPIRED: Final = f"{_SELECT} expires <= ? ORDER BY expires LIMIT ?"
@@ -35,6 +44,21 @@ _COUNTS: Final = (
     "SELECT device_id, count(*) FROM queued_message"
     " WHERE device_id IN (SELECT value FROM json_each(?)) AND module_id = '' GROUP BY device_id"
 )
+# of each queue that is asked for (device id, module id, whether to count): its place in the list, its identity's
+# generation, what waits and has not expired, and the newest sequence of all
+_QUEUES: Final = (
+    "SELECT asked.key, generation_id, CASE WHEN json_extract(asked.value, '$[2]') THEN"
+    " (SELECT count(*) FROM queued_message AS waiting WHERE waiting.device_id = json_extract(asked.value, '$[0]')"
+    " AND waiting.module_id = json_extract(asked.value, '$[1]') AND expires > ?) END,"
+    " (SELECT seq FROM sqlite_sequence WHERE name = 'queued_message')"
+    " FROM json_each(?) AS asked LEFT JOIN identity ON identity.device_id = json_extract(asked.value, '$[0]')"
+    " AND identity.module_id = json_extract(asked.value, '$[1]') ORDER BY asked.key"
+)
+_ENDED: Final = "DELETE FROM queued_message WHERE sequence IN (SELECT value FROM json_each(?)) RETURNING sequence"
+_ABANDONED: Final = (
+    "UPDATE queued_message SET deliveries = deliveries + 1 WHERE sequence IN (SELECT value FROM json_each(?))"
+)
+_BUNDLED: Final = "DELETE FROM feedback_record WHERE number IN (SELECT value FROM json_each(?))"
 _FEEDBACK: Final = "SELECT number, record FROM feedback_record ORDER BY number LIMIT ?"
 _SESSION: Final = (
     "SELECT subscriptions, expiry, connected, connection_updated FROM mqtt_session"
@@ -55,18 +79,25 @@ class SqlQueues:
         self._locks = Locks(newest or 0)
 
     async def put(self, message: QueuedMessage, most: int) -> QueuedMessage:
-        return await self._write(lambda connection: _put(connection, message, most))
+        return await self._write.together(_put_all, (message, most))
 
     async def lock(self, queue: QueueName, *, now: float, until: float, wall: int) -> Locked | None:
-        for (sequence,) in self._read(_VISIBLE, (*queue, wall)):
-            if self._locks.holds(sequence, now):
-                continue
-            row = next(iter(self._read(_ONE, (sequence,))), None)
-            if row is None:
-                continue
-            again = self._locks.handed_out(sequence)
-            lock = self._locks.take(queue, sequence, until)
-            return Locked(lock_token=lock.token, queued=_queued(row), again=again)
+        row = self._oldest_visible(queue, now, wall)
+        if row is None:
+            return None
+        sequence = row[0]
+        again = self._locks.handed_out(sequence)
+        lock = self._locks.take(queue, sequence, until)
+        return Locked(lock_token=lock.token, queued=_queued(row), again=again)
+
+    def _oldest_visible(self, queue: QueueName, now: float, wall: int) -> Any:
+        try:
+            with contextlib.closing(self._look_up.execute(_VISIBLE, (*queue, wall))) as sequences:
+                for (sequence,) in sequences:
+                    if not self._locks.holds(sequence, now):
+                        return self._look_up.execute(_ONE, (sequence,)).fetchone()
+        except sqlite3.Error as error:
+            raise unavailable(error, "read") from None
         return None
 
     async def locked(self, queue: QueueName, lock_token: str, now: float) -> Locked:
@@ -81,29 +112,13 @@ class SqlQueues:
 
     async def abandon(self, lock_token: str, now: float) -> None:
         lock = self._locks.spend(lock_token, now)  # asked twice, it counts once
-        column = QUEUED_MESSAGE.c
-        more = update(QUEUED_MESSAGE).where(column.sequence == lock.sequence).values(deliveries=column.deliveries + 1)
-
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(more)
-
         try:
-            await self._write(work)
+            await self._write.together(_abandon_all, lock.sequence)
         finally:
             self._locks.free(lock)
 
     async def end(self, messages: Sequence[Ended]) -> Sequence[int]:
-        async def work(connection: AsyncConnection) -> list[int]:
-            gone = []
-            for sequence, feedback in messages:
-                done = await connection.execute(delete(QUEUED_MESSAGE).where(QUEUED_MESSAGE.c.sequence == sequence))
-                if done.rowcount:
-                    gone.append(sequence)
-                    if feedback is not None:
-                        await connection.execute(insert(FEEDBACK_RECORD).values(record=_encode(feedback)))
-            return gone
-
-        gone = await self._write(work)
+        gone = await self._write.together(_end_all, messages)
         for sequence, _ in messages:
             self._locks.forget(sequence)
         return gone
@@ -114,7 +129,7 @@ class SqlQueues:
     async def counts(self, device_ids: Sequence[str]) -> Mapping[str, int]:
         if not device_ids:
             return {}
-        return dict(self._read(_COUNTS, (msgspec.json.encode(device_ids).decode(),)))
+        return dict(self._read(_COUNTS, (_json(device_ids),)))
 
     async def expired(self, *, now: float, wall: int, most: int) -> Sequence[QueuedMessage]:
         rows = self._read(_EXPIRED, (wall, most + len(self._locks)))
@@ -128,8 +143,8 @@ class SqlQueues:
 
     async def bundle(self, numbers: Sequence[int], message: QueuedMessage) -> None:
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(delete(FEEDBACK_RECORD).where(FEEDBACK_RECORD.c.number.in_(numbers)))
-            await _put(connection, message, 0)
+            await (await driver_of(connection)).execute_fetchall(_BUNDLED, (_json(numbers),))
+            await _put_all(connection, [(message, 0)])
 
         await self._write(work)
 
@@ -140,36 +155,75 @@ class SqlQueues:
             raise unavailable(error, "read") from None
 
 
-async def _put(connection: AsyncConnection, message: QueuedMessage, most: int) -> QueuedMessage:
-    device_id, module_id = message.queue
-    if device_id:
-        owner = (IDENTITY.c.device_id == device_id) & (IDENTITY.c.module_id == module_id)
-        generation = (await connection.execute(select(IDENTITY.c.generation_id).where(owner))).scalar_one_or_none()
-        if generation is None:
-            raise ModuleNotFound if module_id else DeviceNotFound
-        message = msgspec.structs.replace(message, generation_id=generation)
-    if most:
-        column = QUEUED_MESSAGE.c
-        queue = (column.device_id == device_id) & (column.module_id == module_id)
-        # what has expired takes nobody's place, even before it is swept
-        query = select(sql.count()).where(queue, column.expires > message.enqueued)
-        if (await connection.execute(query)).scalar_one() >= most:
-            raise QueueFull(
-                reason=f"{most} messages wait for {device_id} already",
-                remedy="let the device fetch them, or: hubkeep device purge",
-            )
-    values = {
-        "device_id": device_id,
-        "module_id": module_id,
-        "generation_id": message.generation_id,
-        "enqueued": message.enqueued,
-        "expires": message.expires,
-        "deliveries": message.deliveries,
-        "message": _encode(message.message),
-    }
-    done = await connection.execute(insert(QUEUED_MESSAGE).values(values))
-    assert done.inserted_primary_key is not None
-    return msgspec.structs.replace(message, sequence=done.inserted_primary_key[0])
+class _Queue(msgspec.Struct):
+    """What a put must know of its queue. generation_id: None where no identity has this name."""
+
+    generation_id: str | None
+    messages: int
+
+
+async def _put_all(
+    connection: AsyncConnection, puts: Sequence[tuple[QueuedMessage, int]]
+) -> list[QueuedMessage | HubError]:
+    """Messages, each with the most that its queue may hold, appended in their order. See ports.MessageQueue.put."""
+    driver = await driver_of(connection)
+    # what has expired takes nobody's place, even before it is swept
+    limited = {message.queue: most > 0 for message, most in puts}
+    asked = max(message.enqueued for message, _ in puts), _json([[*queue, most] for queue, most in limited.items()])
+    sequence = 0
+    queues: dict[QueueName, _Queue] = {}
+    found = await driver.execute_fetchall(_QUEUES, asked)
+    for name, (_, generation_id, count, newest) in zip(limited, found, strict=True):
+        queues[name], sequence = _Queue(generation_id, count or 0), newest or 0
+    outcomes: list[QueuedMessage | HubError] = []
+    rows: list[Any] = []
+    for message, most in puts:
+        queue = queues[message.queue]
+        if (refusal := _refusal(message.queue, queue, most)) is not None:
+            outcomes.append(refusal)
+            continue
+        queue.messages += 1
+        sequence += 1
+        stored = msgspec.structs.replace(message, sequence=sequence, generation_id=queue.generation_id or "")
+        rows += _row(stored)
+        outcomes.append(stored)
+    if rows:
+        await driver.execute_fetchall(insertion("queued_message", _COLUMNS, len(rows) // len(_COLUMNS)), rows)
+    return outcomes
+
+
+def _refusal(name: QueueName, queue: _Queue, most: int) -> HubError | None:
+    if name.device_id and queue.generation_id is None:
+        return ModuleNotFound() if name.module_id else DeviceNotFound()
+    if most and queue.messages >= most:
+        return QueueFull(
+            reason=f"{most} messages wait for {name.device_id} already",
+            remedy="let the device fetch them, or: hubkeep device purge",
+        )
+    return None
+
+
+async def _end_all(connection: AsyncConnection, ends: Sequence[Sequence[Ended]]) -> list[Sequence[int] | HubError]:
+    """Remove messages and store their feedback. Of each group the sequences that were still there."""
+    driver = await driver_of(connection)
+    sequences = [each.sequence for messages in ends for each in messages]
+    there = {row[0] for row in await driver.execute_fetchall(_ENDED, (_json(sequences),))}
+    outcomes: list[Sequence[int] | HubError] = []
+    records: list[bytes] = []
+    for messages in ends:
+        gone = [each for each in messages if each.sequence in there]
+        there.difference_update(each.sequence for each in gone)  # to each message one end
+        records += [_encode(each.feedback) for each in gone if each.feedback is not None]
+        outcomes.append([each.sequence for each in gone])
+    if records:
+        await driver.execute_fetchall(insertion("feedback_record", ("record",), len(records)), records)
+    return outcomes
+
+
+async def _abandon_all(connection: AsyncConnection, sequences: Sequence[int]) -> list[HubError | None]:
+    """Count one delivery more of each message."""
+    await (await driver_of(connection)).execute_fetchall(_ABANDONED, (_json(sequences),))
+    return [None] * len(sequences)
 
 
 async def delete_queues(connection: AsyncConnection, device_id: str, module_id: str) -> None:
@@ -189,6 +243,23 @@ async def delete_queues_of(connection: AsyncConnection, gone: Sequence[tuple[str
         await connection.execute(of_device, devices)
     if modules:
         await connection.execute(of_device.where(QUEUED_MESSAGE.c.module_id == bind("of_module")), modules)
+
+
+def _row(message: QueuedMessage) -> tuple[Any, ...]:
+    """In the order of ``_COLUMNS``."""
+    return (
+        message.sequence,
+        *message.queue,
+        message.generation_id,
+        message.enqueued,
+        message.expires,
+        message.deliveries,
+        _encode(message.message),
+    )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _queued(row: tuple[Any, ...]) -> QueuedMessage:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import aiosqlite
 import msgspec
 from sqlalchemy import (
     URL,
@@ -120,7 +121,12 @@ async def open_registry(path: Path, seal: Seal, *, is_expected: bool = False) ->
     if is_expected and not path.exists():  # at the start nobody waits for the loop
         raise StoreUnavailable(reason=f"{path} is gone, and with it all identities", remedy="restore it from a backup")
     read_only = f"{path.as_uri()}?mode=ro"
-    writing = create_async_engine(_url("sqlite+aiosqlite", str(path)), pool_size=1, max_overflow=0)
+    writing = create_async_engine(
+        _url("sqlite+aiosqlite", str(path)),
+        pool_size=1,
+        max_overflow=0,
+        pool_reset_on_return=None,  # the writer ends each of its transactions itself
+    )
     reading = create_async_engine(_url("sqlite+aiosqlite", read_only), pool_size=1, max_overflow=0)
     _make_durable(writing.sync_engine)
     async with contextlib.AsyncExitStack() as opened:
@@ -161,7 +167,11 @@ def _make_durable(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        pooled = connection.connection
+        if isinstance(pooled.driver_connection, aiosqlite.Connection):  # passed to its thread once, not four times
+            pooled.run_async(lambda driver: driver.execute_fetchall("BEGIN IMMEDIATE"))
+        else:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _prepare(path: Path) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
+import aiosqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -48,7 +50,7 @@ class Writer:
             try:
                 async with self._engine.begin() as connection:
                     result = await work(connection)
-            except DBAPIError as error:
+            except (DBAPIError, sqlite3.Error) as error:
                 self.failures += 1
                 # after a failed sync the file is opened anew, never tried again as it is (L-S3)
                 await self._engine.dispose()
@@ -60,6 +62,20 @@ class Writer:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # the caller may be gone
+
+
+async def driver_of(connection: AsyncConnection) -> aiosqlite.Connection:
+    """For hot paths: its ``execute_fetchall`` passes to the thread once, SQLAlchemy's cursors do so four times."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, aiosqlite.Connection)
+    return driver
+
+
+@lru_cache
+def insertion(table: str, columns: tuple[str, ...], rows: int) -> str:
+    """A statement that inserts so many rows at once."""
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  # own names
 
 
 def unavailable(error: DBAPIError | sqlite3.Error, what: str) -> StoreUnavailable:

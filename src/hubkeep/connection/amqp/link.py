@@ -33,9 +33,9 @@ from ..admission import Ticket
 from ..peers import is_out_of_measure, link_info
 from .attaching import attach
 from .endpoint import Attached, LinkEndpoint, Presence
+from .outcomes import Outcomes
 from .requests import Cbs, Management
 from .rights import Rights
-from .telemetry import TelemetryLink
 
 if TYPE_CHECKING:
     from .listener import AmqpListener
@@ -88,7 +88,7 @@ class AmqpLink(asyncio.Protocol):
         self._paused = self._flush_queued = self._awaits_relief = False
         self._clogged: float | None = None  # since when no byte of what waits to go out was taken
         self._clogged_bytes = 0
-        self._to_flush: set[TelemetryLink] = set()
+        self._to_flush: dict[Outcomes, None] = {}
 
     # -- the socket --------------------------------------------------------------------------------------------------
 
@@ -148,17 +148,17 @@ class AmqpLink(asyncio.Protocol):
         if (out := self._engine.data_to_send()) and self._transport is not None:
             self._transport.write(out)
 
-    def flush_soon(self, telemetry: TelemetryLink) -> None:
+    def flush_soon(self, outcomes: Outcomes) -> None:
         """Gather the dispositions of one turn of the loop."""
-        self._to_flush.add(telemetry)
+        self._to_flush[outcomes] = None
         if not self._flush_queued:
             self._flush_queued = True
             asyncio.get_running_loop().call_soon(self._flush_dispositions)
 
     def _flush_dispositions(self) -> None:
         self._flush_queued = False
-        for telemetry in self._to_flush:
-            telemetry.flush()
+        for outcomes in self._to_flush:
+            outcomes.flush()
         self._to_flush.clear()
         self.flush()
 

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Final
 
 from hubkeep.errors import BadRequest, DeviceNotFound, HubError, MessageTooLarge, ModuleNotFound, on_wire
 from hubkeep.model import Principal, QueueName
-from hubkeep.wire.amqp import ACCEPTED, AmqpError, Delivery, Link, ReceivingLink, decode_message, rejected
+from hubkeep.wire.amqp import AmqpError, DeliveredRun, Delivery, Link, ReceivingLink, decode_message, rejected
 from hubkeep.wire.sas import percent_decoded
 
 from .addresses import segments
 from .endpoint import LinkEndpoint
+from .outcomes import Outcomes
 from .telemetry import to_message
 
 if TYPE_CHECKING:
@@ -22,48 +23,68 @@ _OPERATION: Final = "devicebound/transfer"
 class DeviceSender(LinkEndpoint):
     """One sender link of a back end. Messages are queued in the order in which they came."""
 
-    __slots__ = ("_connection", "_identity", "_link", "_sending")
+    __slots__ = ("_connection", "_identity", "_link", "_outcomes", "_sending")
 
     def __init__(self, connection: "AmqpLink", link: ReceivingLink, principal: Principal) -> None:
         self._connection, self._link, self._identity = connection, link, principal.name
+        self._outcomes = Outcomes(connection, link)
         self._sending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         self._link.accept(max_message_size=self._connection.listener.limits.cloud_to_device_size)
+        self._link.take_runs()
         self._link.grant(_CREDIT)
 
     def delivered(self, link: ReceivingLink, delivery: Delivery) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(delivery))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        if delivery.oversized:
+            error = MessageTooLarge(reason=f"a delivery of {delivery.size} bytes")
+            self._refused(delivery.delivery_id, error, settled=delivery.settled)
+            self._grant_more()
+        else:
+            self._start(delivery.delivery_id, delivery.payload, settled=delivery.settled)
+
+    def delivered_run(self, run: DeliveredRun) -> None:
+        for delivery_id, payload in enumerate(run.payloads, run.first):
+            self._start(delivery_id, payload, settled=run.settled)
 
     def detached(self, link: Link) -> None:
         # what is being queued stays so; only its outcome has nobody left to hear it
         return
 
-    async def _send(self, delivery: Delivery) -> None:
-        state = ACCEPTED
+    def _start(self, delivery_id: int, payload: bytes, *, settled: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(delivery_id, payload, settled=settled))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, delivery_id: int, payload: bytes, *, settled: bool) -> None:
         try:
-            await self._queue(delivery)
+            await self._queue(payload)
         except HubError as error:
-            self._connection.refused(error, _OPERATION, self._identity)
-            row = on_wire(error)
-            info = {"com.microsoft:tracking-id": error.tracking_id, "com.microsoft:error-code": row.number}
-            state = rejected(row.amqp, f"{error} Tracking id {error.tracking_id}", info)
-        if not delivery.settled:
-            self._link.settle(delivery.delivery_id, delivery.delivery_id, state)
+            self._refused(delivery_id, error, settled=settled)
+        else:
+            if not settled:
+                self._outcomes.accepted(delivery_id, delivery_id)
+        self._grant_more()
+
+    def _refused(self, delivery_id: int, error: HubError, *, settled: bool) -> None:
+        self._connection.refused(error, _OPERATION, self._identity)
+        if settled:
+            return  # the sender does not want to know
+        row = on_wire(error)
+        info = {"com.microsoft:tracking-id": error.tracking_id, "com.microsoft:error-code": row.number}
+        state = rejected(row.amqp, f"{error} Tracking id {error.tracking_id}", info)
+        self._outcomes.refused(delivery_id, delivery_id, state)
+
+    def _grant_more(self) -> None:
         if self._link.credit <= _CREDIT // 2:
             # never more under way than the credit that is given at once
             self._link.grant(max(_CREDIT - len(self._sending), 1))
-        self._connection.flush()
+            self._connection.flush()
 
-    async def _queue(self, delivery: Delivery) -> None:
+    async def _queue(self, payload: bytes) -> None:
         """Raises HubError: then nothing was queued."""
-        if delivery.oversized:
-            raise MessageTooLarge(reason=f"a delivery of {delivery.size} bytes")
         try:
-            decoded = decode_message(delivery.payload)
-            message = to_message(decoded)
+            message = to_message(decode_message(payload))
         except AmqpError as failure:
             raise BadRequest("The message cannot be read.", reason=failure.description) from None
         to_device = self._connection.listener.deliveries.to_device

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from hubkeep.errors import BadRequest, HubError, MessageTooLarge, on_wire
 from hubkeep.model import Message, Principal, SystemProperties
 from hubkeep.wire.amqp import (
-    ACCEPTED,
     BATCH_FORMAT,
     AmqpError,
     AmqpMessage,
@@ -24,6 +23,7 @@ from hubkeep.wire.amqp.messages import encode_data_section
 
 from ..event_encoding import NO_SECTIONS
 from .endpoint import LinkEndpoint
+from .outcomes import Outcomes
 
 if TYPE_CHECKING:
     from .link import AmqpLink
@@ -48,14 +48,14 @@ class TelemetryLink(LinkEndpoint):
     stands before a body is kept, so that a message with known properties is a look-up.
     """
 
-    __slots__ = ("_connection", "_known", "_link", "_run", "_sender")
+    __slots__ = ("_connection", "_known", "_link", "_outcomes", "_sender")
 
     def __init__(self, connection: "AmqpLink", link: ReceivingLink, principal: Principal) -> None:
         self._connection, self._link = connection, link
         model_id = link.properties.get("com.microsoft:model-id")
         self._sender = connection.listener.to_cloud.sender(principal, model_id if isinstance(model_id, str) else None)
         self._known: dict[bytes, bytes] = {b"": NO_SECTIONS}  # sections as sent to sections as stored
-        self._run: tuple[int, int] | None = None  # consecutive deliveries to settle as accepted
+        self._outcomes = Outcomes(connection, link)
 
     async def start(self) -> None:
         """Accept the link and give it credit at once: clients wait for it (D-92)."""
@@ -89,13 +89,6 @@ class TelemetryLink(LinkEndpoint):
         credit = self._connection.listener.limits.amqp_credit
         if self._link.credit <= credit // 2:
             self._link.grant(credit)
-
-    def flush(self) -> None:
-        """Write the gathered dispositions as one range."""
-        if self._run is not None:
-            first, last = self._run
-            self._run = None
-            self._link.settle(first, last, ACCEPTED)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -161,24 +154,15 @@ class TelemetryLink(LinkEndpoint):
     def _on_durable(self, first: int, last: int, settled: bool, error: HubError | None) -> None:
         if error is not None:
             self._rejected(first, last, error, settled=settled)
-            return
-        if settled:
-            return
-        if self._run is not None and first == self._run[1] + 1:
-            self._run = (self._run[0], last)
-        else:
-            self.flush()
-            self._run = (first, last)
-        self._connection.flush_soon(self)
+        elif not settled:
+            self._outcomes.accepted(first, last)
 
     def _rejected(self, first: int, last: int, error: HubError, *, settled: bool) -> None:
         self._connection.refused(error, "events/send", self._sender.principal.name)
         if settled:
             return  # the sender does not want to know
-        self.flush()
         info = {"com.microsoft:tracking-id": error.tracking_id}
-        self._link.settle(first, last, rejected(on_wire(error).amqp, str(error), info))
-        self._connection.flush_soon(self)
+        self._outcomes.refused(first, last, rejected(on_wire(error).amqp, str(error), info))
 
 
 def _decoded(payload: bytes) -> Message:

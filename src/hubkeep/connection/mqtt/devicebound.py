@@ -16,13 +16,25 @@ if TYPE_CHECKING:
 
 _TOPIC_BYTES: Final = 65_535  # what the length of a topic can say
 _IN_FLIGHT_BYTES: Final = 256 * 1024
+_GATHERED_BYTES: Final = 64 * 1024  # then they are written, so that a client that does not read is noticed
 _OPERATION: Final = "devicebound/deliver"
 
 
 class DeviceBound:
     """See features.Feature. QoS 1: a PUBACK completes the message. QoS 0: sending it does."""
 
-    __slots__ = ("_bytes", "_device", "_feed", "_filter", "_in_flight", "_number", "_prefix", "_qos", "_queue")
+    __slots__ = (
+        "_bytes",
+        "_device",
+        "_feed",
+        "_filter",
+        "_gathered",
+        "_in_flight",
+        "_number",
+        "_prefix",
+        "_qos",
+        "_queue",
+    )
 
     def __init__(self, device: "Device") -> None:
         self._device = device
@@ -35,6 +47,7 @@ class DeviceBound:
         self._number = 0
         self._bytes = 0
         self._in_flight: dict[int, Locked] = {}
+        self._gathered = bytearray()  # packets for one write
 
     # -- features.Feature --------------------------------------------------------------------------------------------
 
@@ -92,10 +105,15 @@ class DeviceBound:
             if packet_id not in self._in_flight:
                 self._bytes += len(content.body)
             self._in_flight[packet_id] = message
-            self._device.publish(topic, content.body, packet_id, dup=message.again, message=content)
+            self._gather(self._device.packet(topic, content.body, packet_id, dup=message.again, message=content))
         else:
-            self._device.publish(topic, content.body, message=content)
+            self._gather(self._device.packet(topic, content.body, message=content))
             feed.settle(message, "completed")
+
+    def write_out(self) -> None:
+        if self._gathered:
+            packets, self._gathered = bytes(self._gathered), bytearray()
+            self._device.send(packets)
 
     def idle(self) -> None:
         return
@@ -105,6 +123,11 @@ class DeviceBound:
         self._device.end(error)
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _gather(self, packet: bytes) -> None:
+        self._gathered += packet
+        if len(self._gathered) > _GATHERED_BYTES:
+            self.write_out()
 
     def _packet_id(self, message: Locked) -> int:
         """The one that the message has already, where its lock lapsed and it comes again; else a free one."""
@@ -117,6 +140,7 @@ class DeviceBound:
                 return self._number
 
     def _stop(self) -> None:
+        self.write_out()
         self._in_flight.clear()
         self._bytes = 0
         if self._feed is not None:

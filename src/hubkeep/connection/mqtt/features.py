@@ -49,6 +49,12 @@ class Device:
 
         A packet larger than an MQTT 5 client takes is not sent, which is recorded (MQTT5-3.1.2-24).
         """
+        self.send(self.packet(topic, payload, packet_id, dup=dup, message=message))
+
+    def packet(
+        self, topic: bytes, payload: bytes, packet_id: int = 0, *, dup: bool = False, message: Message | None = None
+    ) -> bytes:
+        """What ``publish`` sends; empty where it sends nothing."""
         packet = self.dialect.publish(topic, payload, packet_id, dup=dup, message=message)
         if len(packet) > self.dialect.max_packet:
             error = MessageTooLarge(
@@ -56,8 +62,8 @@ class Device:
                 remedy="raise the client's Maximum Packet Size",
             )
             self.listener.refuse(error, self.link, identity=self.principal.name, operation="mqtt/publish")
-            return
-        self.send(packet)
+            return b""
+        return packet
 
     def takes(self, topic: bytes, message: Message) -> bool:
         """Whether a packet with ``message`` is as small as the client wants its packets."""

@@ -189,9 +189,15 @@ def _decode_compound(code: int, data: bytes, at: int, end: int, depth: int) -> t
     items: list[Any] = []
     at = body
     for _ in range(count):
-        if at < stop and data[at] in _CONSTANT:  # most fields of most performatives
-            items.append(_CONSTANT[data[at]])
+        # most items of most compound values, without a call for each; what does not fit is refused by ``decode``
+        kind = data[at] if at < stop else 0
+        if kind in _CONSTANT:
+            items.append(_CONSTANT[kind])
             at += 1
+            continue
+        if kind in _SHORT and at + 2 <= stop and (after := at + 2 + data[at + 1]) <= stop:
+            items.append(_SHORT[kind](data[at + 2 : after]))
+            at = after
             continue
         item, at = decode(data, at, stop, depth)
         items.append(item)
@@ -306,6 +312,7 @@ _VARIABLE: Final[dict[int, tuple[bool, Callable[[bytes], Any]]]] = {
     0xB1: (True, _string),
     0xB3: (True, _symbol),
 }
+_SHORT: Final = {code: make for code, (wide, make) in _VARIABLE.items() if not wide}
 _COMPOUND: Final = frozenset({0xC0, 0xC1, 0xD0, 0xD1, 0xE0, 0xF0})
 
 
