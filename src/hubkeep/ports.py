@@ -397,8 +397,13 @@ class MessageQueue(Protocol):
         most: unexpired messages that the queue may hold with it; 0 for any number.
         """
 
-    async def lock(self, queue: QueueName, *, now: float, until: float, wall: int) -> Locked | None:
-        """Hide and return the oldest visible message that has not expired; None when there is none."""
+    async def lock(
+        self, queue: QueueName, *, now: float, until: float, wall: int, skip_lapsed: bool = False
+    ) -> Locked | None:
+        """Hide and return the oldest visible message that has not expired; None when there is none.
+
+        skip_lapsed: those whose lock lapsed wait for ``lapsed_messages``.
+        """
 
     async def locked(self, queue: QueueName, lock_token: str, now: float) -> Locked:
         """The message that this token holds in this queue. Raises LockLost."""
@@ -408,6 +413,12 @@ class MessageQueue(Protocol):
 
     async def abandon(self, lock_token: str, now: float) -> None:
         """Visible again, in its old place, its count one higher. Raises LockLost."""
+
+    async def count(self, sequence: int) -> None:
+        """One delivery more of a message of ``lapsed_messages``."""
+
+    def show(self, sequence: int) -> None:
+        """A message of ``lapsed_messages`` may be locked again. Harmless when it is gone."""
 
     async def end(self, messages: Sequence[Ended]) -> Sequence[int]:
         """Remove messages and store their feedback, in one transaction. The sequences that were still there."""
@@ -422,7 +433,10 @@ class MessageQueue(Protocol):
         """Messages of any queue whose time is over and that nobody holds."""
 
     def lapsed(self, now: float) -> Sequence[QueueName]:
-        """Queues in which locks lapsed since the last call."""
+        """Queues in which locks lapsed since the last call; their messages are visible again."""
+
+    async def lapsed_messages(self, now: float) -> Sequence[QueuedMessage]:
+        """Instead of ``lapsed``: the messages whose locks lapsed, which nobody may lock before ``show``."""
 
 
 class FeedbackStore(Protocol):

@@ -158,6 +158,9 @@ class Settings(pydantic_settings.BaseSettings):
     lenient_subscriptions: bool = Field(
         False, description="Answer an unknown MQTT filter with 0x80 instead of closing."
     )
+    count_lapsed_locks: bool = Field(
+        False, description="A message that its receiver did not settle in time counts as abandoned."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON.")
 

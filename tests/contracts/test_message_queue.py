@@ -74,6 +74,71 @@ async def test_a_lost_lock_makes_the_message_visible_again(queues: SqlQueues) ->
     assert list(queues.lapsed(120)) == []
 
 
+async def test_a_message_whose_lock_lapsed_can_be_kept_hidden_until_it_was_counted(queues: SqlQueues) -> None:
+    for each in (b"1", b"2"):
+        await queues.put(message(each), 50)
+    first = await lock(queues)
+    assert first is not None
+    assert body(await queues.lock(PUMP, now=61, until=121, wall=0, skip_lapsed=True)) == b"2"
+    with pytest.raises(LockLost):
+        await queues.abandon(first.lock_token, now=61)
+    (lapsed,) = await queues.lapsed_messages(61)
+    assert lapsed == first.queued
+    assert list(await queues.lapsed_messages(61)) == []
+    assert await queues.lock(PUMP, now=61, until=121, wall=0, skip_lapsed=True) is None
+    await queues.count(lapsed.sequence)
+    queues.show(lapsed.sequence)
+    again = await queues.lock(PUMP, now=61, until=121, wall=0, skip_lapsed=True)
+    assert again is not None
+    assert (body(again), again.queued.deliveries, again.again) == (b"1", 1, True)
+    await queues.end([Ended(lapsed.sequence, None)])
+    queues.show(lapsed.sequence)
+
+
+async def test_many_that_wait_for_one_commit_have_their_own_outcomes(queues: SqlQueues) -> None:
+    """Puts, ends and abandons of many callers at once, some of them refused."""
+    stored = await asyncio.gather(*(queues.put(message(b"%d" % each), 8) for each in range(10)), return_exceptions=True)
+    assert [each.sequence if isinstance(each, QueuedMessage) else type(each) for each in stored] == [
+        *range(1, 9),
+        QueueFull,
+        QueueFull,
+    ]
+    held = [await lock(queues) for _ in range(8)]
+    tokens = [each.lock_token for each in held if each is not None]
+    told = Feedback(message_id="m", status="Success", at=1, device_id="pump", module_id="", generation_id="7")
+    outcomes = await asyncio.gather(
+        queues.end([Ended(1, told), Ended(2, None)]),
+        queues.put(message(b"x", QueueName("nobody")), 50),
+        queues.end([Ended(2, told), Ended(3, told), Ended(99, told)]),
+        queues.put(message(b"y", CAMERA), 1),
+        queues.abandon(tokens[3], now=1),
+        queues.put(message(b"z", CAMERA), 1),
+        queues.put(message(b"f", FEEDBACK), 0),
+        queues.abandon(tokens[4], now=1),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in outcomes] == [
+        list,
+        DeviceNotFound,
+        list,
+        QueuedMessage,
+        type(None),
+        QueueFull,
+        QueuedMessage,
+        type(None),
+    ]
+    assert (outcomes[0], outcomes[2]) == ([1, 2], [3])
+    assert [record.message_id for _, record in await queues.feedback(10)] == ["m", "m"]
+    left = [(each.message.body, each.deliveries) for each in await queues.waiting(PUMP)]
+    assert left == [(b"3", 1), (b"4", 1), (b"5", 0), (b"6", 0), (b"7", 0)]
+    assert [(each.message.body, each.sequence, each.generation_id) for each in await queues.waiting(CAMERA)] == [
+        (b"y", 9, "8")
+    ]
+    assert [each.sequence for each in await queues.waiting(FEEDBACK)] == [10]
+    await queues.end([Ended(10, None)])
+    assert (await queues.put(message(b"next"), 50)).sequence == 11, "a sequence number is never used twice"
+
+
 async def test_what_comes_back_keeps_its_place(queues: SqlQueues) -> None:
     for each in (b"1", b"2", b"3"):
         await queues.put(message(each), 50)

@@ -117,6 +117,26 @@ def test_a_lapsed_unknown_or_settled_lock_is_412(device_id: str) -> None:
         assert device.ask("DELETE", f"/{current}").status == 412
 
 
+def test_a_lapsed_lock_counts_as_a_delivery_where_the_setting_says_so(device_id: str) -> None:
+    with HubInThread(count_lapsed_locks=True, limits={"cloud_to_device_deliveries": 2}) as hub:
+        device = Device(hub, device_id)
+        send_all(hub, device_id, b"x", iothub_ack="full", iothub_messageid="m-1")
+        token = token_of(device.receive())
+        hub.clock.move(60)
+        assert device.ask("DELETE", f"/{token}").status == 412
+        answers: list[Answer] = []
+
+        def comes() -> bool:
+            answers.append(device.ask("GET"))
+            return answers[-1].status == 200
+
+        assert eventually(comes)
+        assert answers[-1].headers["iothub-deliverycount"] == "1", "it is handed out when it has been counted"
+        hub.clock.move(60)
+        assert statuses(hub, device_id, 1) == {"m-1": "DeliveryCountExceeded"}
+        assert device.ask("GET").status == 204
+
+
 @pytest.mark.parametrize(("asked", "seconds"), [("180", 180), ("1", 5), ("9999", 300)])
 def test_the_lock_lasts_as_long_as_is_asked_for(device_id: str, asked: str, seconds: int) -> None:
     with HubInThread() as hub:

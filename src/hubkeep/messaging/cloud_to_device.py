@@ -91,7 +91,10 @@ def after(state: MessageState, move: Move) -> MessageState:
 class CloudToDevice:
     """Messages from back ends to identities, and back ends' own queues."""
 
-    def __init__(self, queue: MessageQueue, bus: Bus, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, queue: MessageQueue, bus: Bus, clock: Clock, limits: Limits, *, count_lapsed_locks: bool = False
+    ) -> None:
+        self._count_lapsed_locks = count_lapsed_locks
         self._queue, self._bus, self._clock, self._limits = queue, bus, clock, limits
         self._ends: OrderedDict[QueueName, deque[MessageEnd]] = OrderedDict()
         self.sent = 0
@@ -131,7 +134,9 @@ class CloudToDevice:
         else:
             seconds = min(max(lock_seconds, CLOUD_TO_DEVICE_LOCK_MIN.value), CLOUD_TO_DEVICE_LOCK_MAX.value)
         now, wall = self._clock.monotonic(), int(self._clock.now() * 1000)
-        return await self._queue.lock(queue, now=now, until=now + seconds, wall=wall)
+        return await self._queue.lock(
+            queue, now=now, until=now + seconds, wall=wall, skip_lapsed=self._count_lapsed_locks
+        )
 
     async def settle(self, queue: QueueName, lock_token: str, outcome: Outcome) -> None:
         """End a lock. abandoned: back with a higher count, or dead-lettered at the maximum. Raises LockLost."""
@@ -175,11 +180,28 @@ class CloudToDevice:
     async def tend(self) -> None:
         """The hub's call each second: wake receivers where locks lapsed, dead-letter what has expired."""
         now = self._clock.monotonic()
-        for queue in self._queue.lapsed(now):
-            self._bus.publish(QUEUE_CHANGED, queue)
+        if self._count_lapsed_locks:
+            await self._count_lapsed(now)
+        else:
+            for queue in self._queue.lapsed(now):
+                self._bus.publish(QUEUE_CHANGED, queue)
         wall = int(self._clock.now() * 1000)
         while expired := await self._queue.expired(now=now, wall=wall, most=_SWEPT_AT_ONCE):
             await self._end(expired, Move.EXPIRE)
+
+    async def _count_lapsed(self, now: float) -> None:
+        """The messages whose locks lapsed are taken for abandoned (device-protocols 7.3)."""
+        messages = await self._queue.lapsed_messages(now)
+        try:
+            for each in messages:
+                if each.deliveries + 1 >= self._most_deliveries(each.queue):
+                    await self._end([each], Move.ABANDON_LAST)
+                else:
+                    await self._queue.count(each.sequence)
+        finally:
+            for each in messages:
+                self._queue.show(each.sequence)
+                self._bus.publish(QUEUE_CHANGED, each.queue)
 
     async def _end(self, messages: Iterable[QueuedMessage], move: Move) -> int:
         at, messages = int(self._clock.now() * 1000), list(messages)

@@ -106,7 +106,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await authorities.load()
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
-        to_device = CloudToDevice(registry.queues, bus, clock, limits)
+        to_device = CloudToDevice(registry.queues, bus, clock, limits, count_lapsed_locks=settings.count_lapsed_locks)
         feedback = FeedbackBatches(registry.queues, bus, clock, limits, settings.host_name)
         deliveries = Deliveries(to_device, bus)
         twins = Twins(registry.twins, bus, clock, limits)

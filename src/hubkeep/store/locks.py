@@ -56,6 +56,10 @@ class Locks:
         lock = self._by_sequence.get(sequence)
         return lock is not None and lock.until > now
 
+    def hides(self, sequence: int) -> bool:
+        """Whether somebody holds the message, or held it until it lapsed and that has not been looked at."""
+        return sequence in self._by_sequence
+
     def handed_out(self, sequence: int) -> bool:
         """Whether somebody may have had the message before."""
         return sequence <= self._newest or sequence in self._handed_out
@@ -78,16 +82,28 @@ class Locks:
 
     def forget(self, sequence: int) -> None:
         """The message is gone for good."""
-        if (lock := self._by_sequence.get(sequence)) is not None:
-            self.drop(lock.token)
+        if (lock := self._by_sequence.pop(sequence, None)) is not None:
+            self._by_token.pop(lock.token, None)
         self._handed_out.discard(sequence)
 
     def lapsed(self, now: float) -> list[QueueName]:
         """Take away what lapsed until ``now``; whose queues they are."""
-        queues: dict[QueueName, None] = {}
+        locks = self.take_lapsed(now)
+        for lock in locks:
+            self.free(lock)
+        return list({lock.queue: None for lock in locks})
+
+    def take_lapsed(self, now: float) -> list[Lock]:
+        """What lapsed until ``now``: tokens are worth nothing any more, messages stay hidden until ``show``."""
+        locks: list[Lock] = []
         while self._ends and self._ends[0][0] <= now:
             _, token = heapq.heappop(self._ends)
-            if (lock := self._by_token.get(token)) is not None:
-                queues[lock.queue] = None
-                self.drop(token)
-        return list(queues)
+            if (lock := self._by_token.pop(token, None)) is not None:
+                locks.append(lock)
+        return locks
+
+    def show(self, sequence: int) -> None:
+        """A message whose lock was taken away may be handed out again."""
+        lock = self._by_sequence.get(sequence)
+        if lock is not None and lock.token not in self._by_token:
+            del self._by_sequence[sequence]

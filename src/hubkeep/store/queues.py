@@ -81,8 +81,10 @@ class SqlQueues:
     async def put(self, message: QueuedMessage, most: int) -> QueuedMessage:
         return await self._write.together(_put_all, (message, most))
 
-    async def lock(self, queue: QueueName, *, now: float, until: float, wall: int) -> Locked | None:
-        row = self._oldest_visible(queue, now, wall)
+    async def lock(
+        self, queue: QueueName, *, now: float, until: float, wall: int, skip_lapsed: bool = False
+    ) -> Locked | None:
+        row = self._oldest_visible(queue, now, wall, skip_lapsed=skip_lapsed)
         if row is None:
             return None
         sequence = row[0]
@@ -90,11 +92,12 @@ class SqlQueues:
         lock = self._locks.take(queue, sequence, until)
         return Locked(lock_token=lock.token, queued=_queued(row), again=again)
 
-    def _oldest_visible(self, queue: QueueName, now: float, wall: int) -> Any:
+    def _oldest_visible(self, queue: QueueName, now: float, wall: int, *, skip_lapsed: bool) -> Any:
+        locks = self._locks
         try:
             with contextlib.closing(self._look_up.execute(_VISIBLE, (*queue, wall))) as sequences:
                 for (sequence,) in sequences:
-                    if not self._locks.holds(sequence, now):
+                    if not (locks.hides(sequence) if skip_lapsed else locks.holds(sequence, now)):
                         return self._look_up.execute(_ONE, (sequence,)).fetchone()
         except sqlite3.Error as error:
             raise unavailable(error, "read") from None
@@ -117,6 +120,12 @@ class SqlQueues:
         finally:
             self._locks.free(lock)
 
+    async def count(self, sequence: int) -> None:
+        await self._write.together(_abandon_all, sequence)
+
+    def show(self, sequence: int) -> None:
+        self._locks.show(sequence)
+
     async def end(self, messages: Sequence[Ended]) -> Sequence[int]:
         gone = await self._write.together(_end_all, messages)
         for sequence, _ in messages:
@@ -137,6 +146,19 @@ class SqlQueues:
 
     def lapsed(self, now: float) -> Sequence[QueueName]:
         return self._locks.lapsed(now)
+
+    async def lapsed_messages(self, now: float) -> Sequence[QueuedMessage]:
+        locks = self._locks.take_lapsed(now)
+        messages: dict[int, QueuedMessage] = {}
+        try:
+            messages.update(
+                (lock.sequence, _queued(row)) for lock in locks for row in self._read(_ONE, (lock.sequence,))
+            )
+        finally:
+            for lock in locks:
+                if lock.sequence not in messages:
+                    self._locks.show(lock.sequence)
+        return list(messages.values())
 
     async def feedback(self, most: int) -> Sequence[tuple[int, Feedback]]:
         return [(number, _record(record)) for number, record in self._read(_FEEDBACK, (most,))]
