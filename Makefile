@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: run test bench fuzz lint clean help
+.PHONY: run test bench fuzz lint lock sbom clean help
 
 run: $(STAMP)  ## a dev hub with simulated devices, live
 	$(BIN)/hubkeep demo
@@ -27,11 +28,22 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(STAMP): pyproject.toml
+lock:  ## the newest versions that pyproject.toml admits, with their hashes
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile $(LOCK) --extra fast pyproject.toml -o requirements/hub.lock
+	$(BIN)/uv pip compile $(LOCK) --extra fast --extra demo --group dev pyproject.toml -o requirements/dev.lock
+
+sbom: $(STAMP)  ## dist/sbom.json (CycloneDX): what an installed hub consists of
+	test -x $(BIN)/cyclonedx-py || $(BIN)/python -m pip install --quiet cyclonedx-bom
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible requirements/hub.lock -o dist/sbom.json
+
+$(STAMP): pyproject.toml requirements/dev.lock
 	$(PYTHON) -c 'import sys; sys.exit("Hubkeep needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[fast,demo]" --group dev
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q src  # as installing a wheel does: else a hub that may not write there compiles at every start
 	touch $@
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "npm": "npm",
     "openssl": "openssl",
     "setpriv": "util-linux",
+    "systemd-analyze": "systemd",
 }
 
 

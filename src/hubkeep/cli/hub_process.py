@@ -13,7 +13,7 @@ from hubkeep.errors import HubError
 from hubkeep.server import FIRST_DEVICE, Hub, NotServable, StartFailure, raise_descriptor_limit, running
 from hubkeep.settings import Settings, SettingsError, load
 
-from . import logs
+from . import logs, systemd
 from .failure import MISUSED, NOT_SERVABLE, CommandFailure
 from .output import err, print_json, print_plain
 
@@ -91,7 +91,9 @@ async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> N
             gc.set_threshold(_GENERATION_0, 50, 100)
             gc.enable()
             announce(hub, as_json=as_json)
+            systemd.tell(systemd.READY)
             await stop.wait()
+            systemd.tell(systemd.STOPPING)
 
 
 @contextlib.contextmanager
@@ -111,6 +113,7 @@ def failures_told() -> Iterator[None]:
 
 def _reload(hub: Hub, config: Path | None) -> None:
     """SIGHUP: certificates for new handshakes, and the settings that a running hub can take."""
+    systemd.tell(systemd.reloading())
     try:
         changed = hub.reload(load(config) if config is not None else None)
         if changed is not None:
@@ -118,6 +121,8 @@ def _reload(hub: Hub, config: Path | None) -> None:
     except (SettingsError, OSError, ValueError) as error:
         err.print(f"not reloaded: {error}", markup=False)
         return
+    finally:
+        systemd.tell(systemd.READY)
     err.print("certificates and log level were reloaded; other settings count from the next start", markup=False)
 
 
