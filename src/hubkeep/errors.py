@@ -77,6 +77,12 @@ class BulkRefused(BadRequest):
     text = "The bulk request is not valid."
 
 
+class EgressRefused(BadRequest):
+    """An address that the hub may not reach by itself: private, or not opened by the settings."""
+
+    text = "The hub may not reach this address."
+
+
 class UploadsOff(BadRequest):
     """The hub keeps no files (device-protocols 5.4)."""
 
@@ -233,6 +239,24 @@ class IdentityOfAnother(HubError):
     """The hub knows an identity of this name that the enrolment did not make (provisioning-and-pki 1.3, step 8)."""
 
     text = "The device id is in use already."
+
+
+class JobQuotaExceeded(HubError):
+    """An import or export job waits or runs already (service-protocols 2.9)."""
+
+    text = "An import or export job is running already."
+
+
+class ContainerRefused(HubError):
+    """A container of blobs that does not do what an import or export job asks of it."""
+
+    text = "The container refuses it."
+
+
+class ContainerUnreachable(HubError):
+    """A container of blobs that does not answer, or not now."""
+
+    text = "The container does not answer."
 
 
 class TooManyJobs(HubError):
@@ -396,6 +420,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     QueryInvalid: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     DefinedMultipleTimes: OnWire(400, 400011, "DeviceDefinedMultipleTimes", "com.microsoft:argument-error", 2),
     BulkRefused: OnWire(400, 400013, "BulkRegistryOperationFailure", "com.microsoft:argument-error", 2),
+    EgressRefused: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     UploadsOff: OnWire(400, 400014, "StorageNotConfigured", "com.microsoft:argument-error", 2),
     UnknownUpload: OnWire(400, 400015, "InvalidFileUploadCorrelationId", "com.microsoft:argument-error", 2),
     UploadExpired: OnWire(400, 400016, "ExpiredFileUploadCorrelationId", "com.microsoft:argument-error", 2),
@@ -426,6 +451,9 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     IdentityOfAnother: OnWire(409, 409204, "DeviceIdInUse", "amqp:resource-locked", 3),
     AllocationFailed: OnWire(400, 400207, "CustomAllocationFailed", "amqp:internal-error", 3),
     NoHub: OnWire(400, 400208, "IotHubNotFound", "amqp:internal-error", 3),
+    JobQuotaExceeded: OnWire(403, 403003, "JobQuotaExceeded", "amqp:resource-limit-exceeded", 3),
+    ContainerRefused: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
+    ContainerUnreachable: OnWire(503, 503001, "ServiceUnavailable", "amqp:resource-limit-exceeded", 3),
     TooManyJobs: OnWire(429, 429004, "ThrottlingMaxActiveJobCountExceeded", "amqp:resource-limit-exceeded", 3),
     DeviceNotOnline: OnWire(404, 404103, "DeviceNotOnline", "amqp:not-found", 3),
     DeviceConnectionClosed: OnWire(404, 404104, "DeviceConnectionClosedRemotely", "amqp:not-found", 3),

@@ -29,6 +29,7 @@ from hubkeep.model import (
     RegistrationOperation,
     Status,
     SystemProperties,
+    TransferJob,
     Twin,
     TwinPart,
     Upload,
@@ -53,6 +54,22 @@ class Seal(Protocol):
 
     def unseal(self, sealed: bytes, context: str) -> bytes:
         """The secret. Raises StoreUnavailable when the seal is broken or belongs to another key or context."""
+
+
+class Destination(NamedTuple):
+    """Where a URL leads. addresses: as text, checked; a connection goes to one of these and to no other."""
+
+    scheme: str
+    host: str
+    port: int
+    addresses: tuple[str, ...]
+
+
+class Egress(Protocol):
+    """Whom the hub may reach by itself."""
+
+    async def destination(self, url: str) -> Destination:
+        """Look up and check an http or https URL. Raises EgressRefused, with what would open it as remedy."""
 
 
 class IdentityCount(NamedTuple):
@@ -243,6 +260,26 @@ class JobStore(Protocol):
 
     async def forget(self, ended_before: float) -> None:
         """Jobs that ended before then, with their parts."""
+
+
+class TransferStore(Protocol):
+    """Import and export jobs. Their URLs arrive and leave unsealed; at rest they are sealed. Durable on return."""
+
+    async def add(self, job: TransferJob) -> None:
+        """Raises JobQuotaExceeded when one waits or runs."""
+
+    async def get(self, job_id: str) -> TransferJob | None: ...
+
+    async def list(self, most: int) -> Sequence[TransferJob]:
+        """The newest first."""
+
+    async def active(self) -> TransferJob | None:
+        """The one that waits or runs."""
+
+    async def put(self, job: TransferJob) -> bool:
+        """Write its newest state. False: it has ended already (in whatever way), and stays as it ended."""
+
+    async def forget(self, ended_before: float) -> None: ...
 
 
 class ConfigurationStore(Protocol):
@@ -529,6 +566,34 @@ class BlobStore(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """What is not there is passed over."""
+
+
+class BlobContainer(Protocol):
+    """A container of blobs that a back end names by a signed URL, elsewhere.
+
+    Every method raises EgressRefused; ContainerRefused, naming blob and answer; ContainerUnreachable: later perhaps.
+    """
+
+    async def stat(self, blob: str) -> BlobStat: ...
+
+    def read(self, blob: str, start: int, etag: str) -> AsyncIterator[bytes]:
+        """Bytes from ``start`` to the end of this version."""
+
+    async def put(self, blob: str, content: bytes) -> None:
+        """Instead of what was there."""
+
+    async def put_block(self, blob: str, number: int, content: bytes) -> None:
+        """Keep a part until ``put_blocks``, also beyond the end of this process; instead of one of this number."""
+
+    async def put_blocks(self, blob: str, count: int) -> None:
+        """The blob is the parts from 0 to before ``count``, instead of what was there."""
+
+
+class BlobContainers(Protocol):
+    async def check(self, url: str) -> None:
+        """Whether the container could be reached. Raises EgressRefused."""
+
+    def open(self, url: str) -> BlobContainer: ...
 
 
 class ConsumerGroupStore(Protocol):

@@ -120,6 +120,18 @@ class Provisioning(_Section):
     )
 
 
+class Egress(_Section):
+    """Whom the hub may reach by itself, as the containers of import and export jobs. Redirects are never followed."""
+
+    allow: tuple[str, ...] = Field(
+        (),
+        description="Names (*.example.com for all below), addresses and networks that may be reached although they are "
+        "private, of this machine or of the link; over plain HTTP too.",
+    )
+    deny: tuple[str, ...] = Field((), description="The same, never reached; stronger than allow.")
+    only_allowed: bool = Field(False, description="Nothing is reached but what allow names, public addresses neither.")
+
+
 class LimitChanges(_Section):
     """Changes of the defaults in limits.py, by name."""
 
@@ -154,6 +166,7 @@ class Settings(pydantic_settings.BaseSettings):
     events: Events = Events()
     files: Files = Files()
     provisioning: Provisioning = Provisioning()
+    egress: Egress = Egress()
     limits: LimitChanges = LimitChanges()
     lenient_subscriptions: bool = Field(
         False, description="Answer an unknown MQTT filter with 0x80 instead of closing."

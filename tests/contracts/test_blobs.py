@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 from azure.storage.blob import BlobServiceClient
 
+from azurite import ACCOUNT, KEY, azurite_process
 from conversations.file_uploads import begin, get_file, notices, notify, put_block, put_list, url
 from conversations.file_uploads import put_blob as put_over_https
 from hubkeep.errors import BadRequest, BlobExists, BlobNotFound, StoreUnavailable
@@ -26,29 +26,13 @@ from hubkeep.settings import Files
 from hubkeep.store.blobs import LocalBlobs, open_blobs
 from hubkeep.testing import HubInThread
 
-AZURITE = Path(__file__).parent.parent / "compatibility" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
-ACCOUNT = "devstoreaccount1"
-# Azurite's own, published key
-KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-
 
 @pytest.fixture(scope="module")
 def azurite() -> Iterator[dict[str, Any]]:
     """A container of its own in an Azure Blob Storage of this machine; settings of a hub that keeps its files there."""
-    if shutil.which("node") is None or not AZURITE.exists():
-        pytest.skip("Azurite is not installed: python tests/setup.py")
-    command = [AZURITE, "--inMemoryPersistence", "--blobPort", "0", "--skipApiVersionCheck", "--disableTelemetry"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        try:
-            found = next(filter(None, (re.search(r"listens on (http://\S+)", each) for each in process.stdout)))
-            endpoint, container = f"{found[1]}/{ACCOUNT}", f"c{uuid.uuid4().hex}"
-            with BlobServiceClient(endpoint, credential={"account_name": ACCOUNT, "account_key": KEY}) as service:
-                service.create_container(container)
-            options = {"account_name": ACCOUNT, "account_key": KEY, "endpoint": endpoint}
-            yield {"store": "azure", "bucket": container, "prefix": "hub/one", "options": options}
-        finally:
-            process.terminate()
+    with azurite_process() as process:
+        options = {"account_name": ACCOUNT, "account_key": KEY, "endpoint": process.endpoint}
+        yield {"store": "azure", "bucket": process.new_container(), "prefix": "hub/one", "options": options}
 
 
 @pytest.fixture(scope="module")

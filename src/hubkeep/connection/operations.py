@@ -64,6 +64,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("jobs/get", "https", "GET /jobs/v2/{job}", (*_WRITE, *_SERVICE)),
     Operation("jobs/list", "https", "GET /jobs/v2/query", (*_WRITE, *_SERVICE)),
     Operation("jobs/cancel", "https", "POST /jobs/v2/{job}/cancel", (*_WRITE, *_SERVICE)),
+    # import and export jobs
+    Operation("transfers/create", "https", "POST /jobs/create", _WRITE),
+    Operation("transfers/list", "https", "GET /jobs", _WRITE),
+    Operation("transfers/get", "https", "GET /jobs/{job}", _WRITE),
+    Operation("transfers/cancel", "https", "DELETE /jobs/{job}", _WRITE),
     # digital twins
     Operation("digitaltwins/get", "https", "GET /digitaltwins/{id}", _SERVICE),
     Operation("digitaltwins/patch", "https", "PATCH /digitaltwins/{id}", _SERVICE),

@@ -81,6 +81,15 @@ class BulkRecord(NamedTuple):
     twin: TwinEdit | None = None
 
 
+class BulkItem(NamedTuple):
+    """One record as it came, as far as it can be read. asked: what it asks for, or why it is refused."""
+
+    device_id: str
+    module_id: str
+    mode: str
+    asked: BulkRecord | HubError
+
+
 class BulkIdentities:
     """Records are carried out one by one, each whole or not at all, in one transaction."""
 
@@ -93,6 +102,14 @@ class BulkIdentities:
         Raises StoreUnavailable: then nothing was written.
         """
         return await self._edit([(record.wanted, self._prepared(record), record.twin) for record in records])
+
+    async def carry_out(self, items: Sequence[BulkItem]) -> Sequence[Outcome]:
+        """``apply`` for what can be read; the others' outcome is their refusal."""
+        outcomes: list[Outcome] = [item.asked if isinstance(item.asked, HubError) else None for item in items]
+        asked = [(place, item.asked) for place, item in enumerate(items) if isinstance(item.asked, BulkRecord)]
+        for (place, _), outcome in zip(asked, await self.apply([each for _, each in asked]), strict=True):
+            outcomes[place] = outcome
+        return outcomes
 
     async def regenerate(self, names: Sequence[tuple[str, str]], which: "KeyChoice") -> Sequence[Outcome]:
         """New keys for these devices and modules (id, module id). Raises StoreUnavailable: then no key has changed."""

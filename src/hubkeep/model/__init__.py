@@ -44,6 +44,7 @@ from .registration import (
     Substatus,
 )
 from .timestamps import time_stamp
+from .transfer import TRANSFER_ENDED, TransferJob, TransferStatus, TransferType
 from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
 from .upload import FileNotice, Upload
 
@@ -53,6 +54,7 @@ __all__ = [
     "INDEXED_CHARACTERS",
     "JOB_ENDED",
     "SYSTEM_MODULES",
+    "TRANSFER_ENDED",
     "Admission",
     "AllocationPolicy",
     "Attestation",
@@ -109,6 +111,9 @@ __all__ = [
     "Substatus",
     "Surface",
     "SystemProperties",
+    "TransferJob",
+    "TransferStatus",
+    "TransferType",
     "Twin",
     "TwinChange",
     "TwinPart",

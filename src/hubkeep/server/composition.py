@@ -57,6 +57,7 @@ from hubkeep.store.registry import Registry, locked, open_registry
 
 from .data_directory import describe, host_names, prepare
 from .failures import StartFailure, start_failures
+from .fleet_moves import egress_of, fleet_moves
 from .health import samples, status, unhealthy
 from .hub import Hub
 from .listening import listen, listen_metrics, most_connections, see_off
@@ -73,7 +74,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     """
     async with contextlib.AsyncExitStack() as up:
         clock = clock or SystemClock()
-        limits = settings.limits.resolve()
+        limits, egress = settings.limits.resolve(), egress_of(settings)
         directory = settings.data
         description = prepare(directory, settings)
         with start_failures():
@@ -119,6 +120,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         configurer = ConfigurationRunner(
             registry.configurations, configurations, queries, twins, edges, bus, clock, limits
         )
+        bulk = BulkIdentities(identities, registry.identities, bus, limits)
+        moves = await fleet_moves(registry, bulk, twins, configurations, egress, clock, limits, up)
         changes = Changes(clock)
         sessions = Sessions(bus, changes, clock, limits)
         names = host_names(settings)
@@ -191,7 +194,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         https = HttpsListener(
             authentication=authentication,
             identities=identities,
-            bulk=BulkIdentities(identities, registry.identities, bus, limits),
+            bulk=bulk,
+            transfers=moves.transfers,
             to_cloud=to_cloud,
             to_device=to_device,
             twins=twins,
@@ -260,6 +264,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             tasks.append(background.create_task(every(60.0, file_upload.files.sweep, "uploads")))
         tasks.append(background.create_task(_scrub(event_log)))
         tasks.append(background.create_task(configurer.run()))
+        tasks.append(background.create_task(moves.runner.run()))
         tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)
 

@@ -51,6 +51,7 @@ from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .registrations import SqlRegistrations
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
+from .transfers import SqlTransfers
 from .twins import SqlTwins, delete_leaves, fresh_row, twin_of_row
 from .uploads import SqlUploads
 from .writer import Row, Writer, read, unavailable
@@ -100,6 +101,7 @@ class Registry:
         self.consumer_groups = SqlConsumerGroups(writer, reading)
         self.uploads = SqlUploads(writer, reading, seal)
         self.jobs = SqlJobs(writer, reading)
+        self.transfers = SqlTransfers(writer, reading, seal)
         self.configurations = SqlConfigurations(writer, reading)
         self.enrolments = SqlEnrolments(writer, self.commits, reading, look_up, seal)
         self.registrations = SqlRegistrations(self.commits, reading, self.identities.codec)

@@ -229,6 +229,34 @@ JOB_PART: Final = Table(
 Index("job_part_status", JOB_PART.c.job_id, JOB_PART.c.status)
 Index("job_part_device", JOB_PART.c.device_id)
 
+# Import and export jobs, those that ended included, until their history is over. *_url: sealed, until it has ended.
+TRANSFER_JOB: Final = Table(
+    "transfer_job",
+    METADATA,
+    Column("job_id", String, primary_key=True),
+    Column("type", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("begun", Float, nullable=False),
+    Column("ended", Float, nullable=False),
+    Column("status", String, nullable=False, index=True),
+    Column("failure", Text, nullable=False),
+    Column("input_url", LargeBinary, nullable=False),
+    Column("input_blob", Text, nullable=False),
+    Column("output_url", LargeBinary, nullable=False),
+    Column("output_blob", Text, nullable=False),
+    Column("with_keys", Boolean, nullable=False),
+    Column("with_configurations", Boolean, nullable=False),
+    Column("configurations_blob", Text, nullable=False),
+    Column("progress", Integer, nullable=False),
+    Column("etag", String, nullable=False),
+    Column("after", String, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("blocks", Integer, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+)
+Index("transfer_job_created", TRANSFER_JOB.c.created)
+
 # Automatic device management. content, labels, metrics: JSON objects.
 CONFIGURATION: Final = Table(
     "configuration",

@@ -1,24 +1,27 @@
 """The service REST surface of configurations. Source: service-protocols 2.11."""
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
 
 from hubkeep.device.identities import Identities
-from hubkeep.errors import BadRequest
+from hubkeep.errors import BadRequest, ConfigurationNotFound, HubError, StoreUnavailable, on_wire
 from hubkeep.limits import CONFIGURATION_METRICS, CONFIGURATIONS, HTTP_SERVICE_BODY, Limits
 from hubkeep.messaging.configuration_content import check_module, check_system_modules, with_module_settings
 from hubkeep.messaging.configuration_queries import system_queries
 from hubkeep.messaging.configurations import Configurations, Measured, Wanted
 from hubkeep.messaging.twins import Twins
 
+from ..refusal_bodies import refusal_text
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
 from .bodies import documented, json_as
 from .exchange import Endpoint, Exchange
+
+_UPSERT: Final = "createOrUpdateIfMatchETag"
 
 
 class MetricsBody(msgspec.Struct, frozen=True):
@@ -36,6 +39,12 @@ class ConfigurationBody(msgspec.Struct, frozen=True, rename="camel"):
     metrics: MetricsBody | None = None
     schema_version: str | None = None
     content_type: str | None = None
+
+
+class _Record(ConfigurationBody, frozen=True, rename="camel"):
+    """One of an import."""
+
+    import_mode: str | None = None
 
 
 class QueriesBody(msgspec.Struct, frozen=True, rename="camel"):
@@ -87,15 +96,7 @@ class ConfigurationSurface:
         body = json_as(ConfigurationBody, await exchange.body(HTTP_SERVICE_BODY.value))
         if body.id is not None and body.id != configuration_id:
             raise BadRequest("The id of the body is not the one of the address.")
-        wanted = Wanted(
-            content=body.content,
-            condition=body.target_condition or "",
-            priority=body.priority or 0,
-            labels=body.labels or {},
-            metrics=(body.metrics or MetricsBody()).queries or {},
-            schema_version=body.schema_version or "1.0",
-            content_type=body.content_type,
-        )
+        wanted = _wanted(body)
         if etag := normal_etag(exchange.request.headers.get("If-Match", "")):
             return _answer(await self._configurations.update(configuration_id, wanted, etag))
         return _answer(await self._configurations.create(configuration_id, wanted))
@@ -126,6 +127,51 @@ class ConfigurationSurface:
             rewrite = functools.partial(with_module_settings, settings=settings)
             await self._twins.rewrite_desired(device_id, module, rewrite)
         return no_content()
+
+
+def _wanted(body: ConfigurationBody) -> Wanted:
+    return Wanted(
+        content=body.content,
+        condition=body.target_condition or "",
+        priority=body.priority or 0,
+        labels=body.labels or {},
+        metrics=(body.metrics or MetricsBody()).queries or {},
+        schema_version=body.schema_version or "1.0",
+        content_type=body.content_type,
+    )
+
+
+class ConfigurationLines:
+    """See device.transfers.ConfigurationFormat. A line is a configuration with its ``importMode``, an upsert."""
+
+    def __init__(self, configurations: Configurations) -> None:
+        self._configurations = configurations
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        for each in await self._configurations.list(CONFIGURATIONS.value):
+            yield msgspec.json.encode({**configuration_to_json(each), "importMode": _UPSERT})
+
+    async def put(self, line: bytes) -> bytes | None:
+        configuration_id = ""
+        try:
+            body = json_as(_Record, line)
+            configuration_id = body.id or ""
+            if (body.import_mode or _UPSERT).lower() != _UPSERT.lower():
+                raise BadRequest(f"The import mode of a configuration is {_UPSERT}.")
+            await self._put(configuration_id, _wanted(body))
+        except StoreUnavailable:
+            raise
+        except HubError as error:
+            code, text = on_wire(error).name, refusal_text(error)
+            return msgspec.json.encode({"configurationId": configuration_id, "errorCode": code, "errorStatus": text})
+        return None
+
+    async def _put(self, configuration_id: str, wanted: Wanted) -> None:
+        """An etag of another hub says nothing here: what exists is updated, unless it has other content."""
+        try:
+            await self._configurations.update(configuration_id, wanted, "*")
+        except ConfigurationNotFound:
+            await self._configurations.create(configuration_id, wanted)
 
 
 def _answer(measured: Measured) -> web.Response:

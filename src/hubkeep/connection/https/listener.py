@@ -21,6 +21,7 @@ from hubkeep.device.identities import Identities
 from hubkeep.device.provisioning.allocation import Allocation
 from hubkeep.device.provisioning.enrolments import Enrolments
 from hubkeep.device.provisioning.registrations import Registrations
+from hubkeep.device.transfers import Transfers
 from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
 from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
@@ -52,12 +53,14 @@ from .enrolments import EnrolmentSurface
 from .events import ConsumerGroupSurface
 from .exchange import Endpoint, Exchange, Place
 from .files import FileUpload
+from .fleet_records import FleetRecords
 from .jobs import JobSurface
 from .paths import Routes, segments_of, split_target
 from .proofs import Claim, LastProof
 from .queries import QuerySurface
 from .registration_records import RegistrationRecordSurface
 from .registrations import RegistrationSurface
+from .transfers import TransferSurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
 log = logging.getLogger(__name__)
@@ -79,6 +82,7 @@ class HttpsListener:
         authentication: Authentication,
         identities: Identities,
         bulk: BulkIdentities,
+        transfers: Transfers,
         to_cloud: DeviceToCloud,
         to_device: CloudToDevice,
         twins: Twins,
@@ -123,7 +127,8 @@ class HttpsListener:
         endpoints = (
             *files.FileSurface(file_upload, self._dialled).endpoints(),
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
-            *BulkSurface(bulk, twins, self._recorded).endpoints(),
+            *BulkSurface(bulk, FleetRecords(twins), self._recorded).endpoints(),
+            *TransferSurface(transfers).endpoints(),
             *modules.ModuleSurface(identities, to_device, settle).endpoints(),
             *twin_surface.TwinSurface(twins, identities, to_device, configurations, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),

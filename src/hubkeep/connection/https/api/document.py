@@ -36,13 +36,14 @@ from hubkeep.model import Permission
 
 from ...operations import OPERATIONS, Operation
 from ...registration_documents import refused_number
-from . import administration, messages, provisioning, registry, twins
+from . import administration, messages, provisioning, registry, transfers, twins
 from .rows import JSON, Answer, Body, Described, Parameter, Time, Told
 
 API_VERSION: Final = "2021-04-12"
 ROWS: Final[Mapping[str, Described]] = {
     **registry.ROWS,
     **twins.ROWS,
+    **transfers.ROWS,
     **messages.ROWS,
     **provisioning.ROWS,
     **administration.ROWS,
@@ -55,6 +56,7 @@ TITLES: Final[Mapping[str, str]] = {
     "methods": "Direct methods",
     "digitaltwins": "Digital twins",
     "jobs": "Jobs",
+    "transfers": "Import and export jobs",
     "configurations": "Configurations",
     "events": "Telemetry",
     "devicebound": "Cloud-to-device messages",

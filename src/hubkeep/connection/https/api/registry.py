@@ -19,7 +19,8 @@ from hubkeep.errors import (
 )
 from hubkeep.limits import BULK_RECORDS, HTTP_SERVICE_BODY, LIST_TOP
 
-from ..bulk import RecordBody, RotationBody
+from ..bulk import RotationBody
+from ..fleet_records import RecordBody
 from ..modules import ModuleBody
 from ..queries import QueryBody
 from ..service import DeviceBody
