@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pydantic
@@ -9,6 +10,8 @@ import pytest
 
 import hubkeep
 from hubkeep import errors, limits
+from hubkeep.connection.https.api import openapi_document, paths_of
+from hubkeep.connection.https.api.document import ROWS as DESCRIBED
 from hubkeep.connection.operations import BY_NAME, OPERATIONS, allows
 from hubkeep.errors import ON_WIRE, HubError
 from hubkeep.limits import Limit
@@ -16,6 +19,7 @@ from hubkeep.model import Permission
 from hubkeep.settings import Settings
 
 PACKAGE = Path(hubkeep.__file__).parent
+PERMISSIONS = tomllib.loads((Path(__file__).parents[1] / "security" / "permissions.toml").read_text())
 CONDITION = re.compile(r"(amqp|com\.microsoft):[a-z-]+(:[a-z-]+)?")
 
 
@@ -63,6 +67,22 @@ def test_what_is_no_refusal_tells_nothing() -> None:
 def test_operations_have_names_and_addresses_of_their_own() -> None:
     assert len(BY_NAME) == len(OPERATIONS)
     assert len({(each.surface, each.address) for each in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_every_https_operation_is_described() -> None:
+    """src/hubkeep/connection/https/api: a row beside each row of the table."""
+    names = {each.name for each in OPERATIONS if each.surface == "https"}
+    assert set(DESCRIBED) == names
+    assert sorted(paths_of().values()) == sorted(names)
+    ids = [each["operationId"] for methods in openapi_document()["paths"].values() for each in methods.values()]
+    assert sorted(ids) == sorted(each.replace("/", ".") for each in names)
+
+
+def test_every_https_operation_stands_in_the_list_of_permissions() -> None:
+    """tests/security/permissions.toml, written from the specification and not from the table."""
+    listed = {re.sub(r"\{\w+\}", "{}", each.lower()) for each in PERMISSIONS["https"]}
+    wanted = {re.sub(r"\{\w+\}", "{}", each.address.lower()) for each in OPERATIONS if each.surface == "https"}
+    assert wanted <= listed
 
 
 def test_what_is_open_to_anybody_says_why() -> None:
