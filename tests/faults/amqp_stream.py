@@ -1,4 +1,4 @@
-"""A small asynchronous AMQP 1.0 peer with one session and one link."""
+"""A small asynchronous AMQP 1.0 peer with one session and one link, or a pair of them."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class AmqpStream:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._transfers = self._received = self._credit = 0
+        self._transfers = self._received = self._credit = self._receiving = 0
 
     @classmethod
     async def logged_in(cls, hub: Hub, context: ssl.SSLContext, user: str, token: str, **options: Any) -> Self:
@@ -73,9 +73,22 @@ class AmqpStream:
         while (await self.next(Flow))[0].handle is None:
             pass
 
+    async def attach_pair(self, address: str, credit: int) -> None:
+        """A sender (handle 0) and a receiver (handle 1) that belong together: for requests and their answers."""
+        here = Described(ULong(0x28), [address])
+        properties = {Symbol("com.microsoft:channel-correlation-id"): "pair"}
+        self.send(Attach("asks", 0, False, 0, 0, None, here, initial_delivery_count=0, properties=properties))
+        await self.next(Attach)
+        while (await self.next(Flow))[0].handle is None:
+            pass
+        self.send(Attach("hears", 1, True, 0, 0, here, None, properties=properties))
+        await self.next(Attach)
+        self._receiving = 1
+        self.give_credit(credit)
+
     def give_credit(self, more: int) -> None:
         self._credit += more
-        self.send(Flow(0, 2048, 0, 2048, 0, self._received, self._credit))
+        self.send(Flow(0, 2048, 0, 2048, self._receiving, self._received, self._credit))
 
     def transfer(self, payload: bytes) -> int:
         """Send one delivery; its id."""
@@ -114,6 +127,10 @@ class AmqpStream:
 
     def stop_reading(self) -> None:
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    @property
+    def is_closing(self) -> bool:
+        return self._writer.is_closing()
 
     def close(self) -> None:
         self._writer.transport.abort()

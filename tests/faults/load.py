@@ -43,8 +43,14 @@ class Hub(NamedTuple):
     trust_bundle: str
     key: bytes
 
-    def token(self, device: str) -> str:
-        return sas.make(f"{self.address}/devices/{device}", self.key, int(time.time()) + 3600)
+    def token(self, name: str) -> str:
+        """name: of a device, or ``device/module``."""
+        return sas.make(f"{self.address}/devices/{identity_path(name)}", self.key, int(time.time()) + 3600)
+
+
+def identity_path(name: str) -> str:
+    """``device``, or ``device/modules/module``: as paths, addresses and tokens have it."""
+    return name.replace("/", "/modules/")
 
 
 class Device(asyncio.Protocol):

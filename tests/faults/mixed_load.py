@@ -1,8 +1,9 @@
 """Devices and back ends that talk in both directions over every wire, and keep in ledgers what they were told.
 
 Back ends send to devices (REST, AMQP), read feedback, change desired properties and call methods; devices complete,
-abandon and reject what they get (MQTT, AMQP, HTTPS), report, and answer. All of them connect again whenever the hub is
-gone. Runs on a thread of its own: ``MixedLoad.stop`` ends the senders, waits until all queues are empty, and checks.
+abandon and reject what they get (MQTT, AMQP, HTTPS), report (MQTT, AMQP; modules too), and answer. All of them connect
+again whenever the hub is gone. Runs on a thread of its own: ``MixedLoad.stop`` ends the senders, waits until all queues
+are empty, and checks.
 """
 
 import asyncio
@@ -12,7 +13,16 @@ from typing import NamedTuple
 
 import aiohttp
 
-from faults.mixed_parties import BackEnd, MqttDevice, Party, Sender, amqp_device, https_device
+from faults.mixed_parties import (
+    AmqpTwin,
+    BackEnd,
+    MqttDevice,
+    Party,
+    Sender,
+    TwinOwner,
+    amqp_device,
+    https_device,
+)
 from faults.queue_ledger import QueueFindings
 from faults.served import Served
 
@@ -36,15 +46,24 @@ class MixedFindings(NamedTuple):
 
 
 class MixedLoad:
-    """devices: how many of each of the three kinds. pace: seconds between two messages of a sender."""
+    """devices: how many of each of the three kinds; half as many more have a twin over AMQP, and as many of those
+    and of the ones over MQTT a module. pace: seconds between two messages of a sender."""
 
     def __init__(self, hub: Served, *, devices: int = 4, pace: float = 0.03, seed: int = 0) -> None:
         self._party = Party(hub, seed)
         self.names = {kind: [f"{kind}-{each}" for each in range(devices)] for kind in ("mqtt", "amqp", "https")}
         self.all = [name for names in self.names.values() for name in names]
-        hub.register(self.all)
-        self._mqtt = {name: MqttDevice(self._party, name) for name in self.names["mqtt"]}
-        self._back_end = BackEnd(self._party, self._mqtt)
+        others = [f"twin-{each}" for each in range(devices // 2)]
+        over_mqtt = self.names["mqtt"] + [f"{name}/module" for name in self.names["mqtt"][: devices // 2]]
+        over_amqp = others + [f"{name}/module" for name in others]
+        hub.register([*self.names["mqtt"], *self.names["amqp"], *self.names["https"], *others])
+        hub.register([each for each in over_mqtt + over_amqp if "/" in each])
+        self._twins: dict[str, list[TwinOwner]] = {"MQTT": [], "MQTT, modules": [], "AMQP": [], "AMQP, modules": []}
+        for wire, kind, names in (("MQTT", MqttDevice, over_mqtt), ("AMQP", AmqpTwin, over_amqp)):
+            for name in names:
+                self._twins[f"{wire}, modules" if "/" in name else wire].append(kind(self._party, name))
+        self._owners = [each for owners in self._twins.values() for each in owners]
+        self._back_end = BackEnd(self._party, self._owners)
         self._pace = pace
         self._findings: MixedFindings | None = None
         self._failure: BaseException | None = None
@@ -52,15 +71,16 @@ class MixedLoad:
         self._thread.start()
 
     @property
-    def progress(self) -> tuple[int, int, int, int, int]:
-        """How much was accepted, delivered, reported, desired, called so far: all of them should grow."""
-        ledger, devices = self._party.ledger, self._mqtt.values()
+    def progress(self) -> tuple[int, ...]:
+        """How much was accepted, delivered, called, and of each kind of twin reported and desired so far: all of them
+        should grow."""
+        ledger, kinds = self._party.ledger, self._twins.values()
         return (
             len(ledger.accepted),
             ledger.deliveries.total(),
-            sum(len(each.reported.versions) for each in devices),
-            sum(len(each.desired.versions) for each in devices),
             self._back_end.calls,
+            *(sum(len(each.reported.versions) for each in owners) for owners in kinds),
+            *(sum(len(each.desired.versions) for each in owners) for owners in kinds),
         )
 
     @property
@@ -95,7 +115,7 @@ class MixedLoad:
             sending += [party.keep(each.amqp, sends=True) for each in senders[2:]]
             sending += [party.keep(each, sends=True) for each in (back_end.write_desired, back_end.call)]
             listening = [party.keep(back_end.read_feedback, sends=False)]
-            listening += [party.keep(each.connection, sends=False) for each in self._mqtt.values()]
+            listening += [party.keep(each.connection, sends=False) for each in self._owners]
             for kind, device in (("amqp", amqp_device), ("https", https_device)):
                 listening += [
                     party.keep(lambda device=device, name=name: device(party, name), sends=False)  # type: ignore[misc]
@@ -131,8 +151,9 @@ class MixedLoad:
 
     async def _check(self) -> MixedFindings:
         faults = list(self._party.faults)
-        for name, device in self._mqtt.items():
-            properties = (await self._party.request("GET", f"/twins/{name}"))[1]["properties"]
+        for device in self._owners:
+            name = device.name
+            properties = (await self._party.request("GET", device.path))[1]["properties"]
             reported, desired = ({k: v for k, v in properties[part].items() if k != "$metadata"}
                                  for part in ("reported", "desired"))  # fmt: skip
             faults += [f"{name} reported: {each}" for each in device.reported.check(reported)]
@@ -140,12 +161,12 @@ class MixedLoad:
             faults += [f"{name}: {each}" for each in device.view.faults]
             if device.view.properties != desired:
                 faults.append(f"{name} sees {device.view.properties}, desired is {desired}")
-        devices = self._mqtt.values()
+        owners = self._owners
         return MixedFindings(
             self._party.ledger.check(),
-            sum(len(each.reported.versions) for each in devices),
-            sum(len(each.desired.versions) for each in devices),
-            sum(each.view.pushes for each in devices),
+            sum(len(each.reported.versions) for each in owners),
+            sum(len(each.desired.versions) for each in owners),
+            sum(each.view.pushes for each in owners),
             self._back_end.calls,
             self._unanswered(),
             faults,
@@ -153,7 +174,7 @@ class MixedLoad:
 
     def _unanswered(self) -> int:
         ledger, sections = self._party.ledger, []
-        for device in self._mqtt.values():
+        for device in self._owners:
             sections += [device.reported, device.desired]
         return (
             len(ledger.sent)

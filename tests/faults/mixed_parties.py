@@ -16,16 +16,17 @@ import aiohttp
 
 from conversations.mqtt_peer import USER_NAME, connect, packet, publish, subscribe
 from faults.amqp_stream import ACCEPTED, REJECTED, RELEASED, AmqpStream
-from faults.load import Hub
+from faults.load import Hub, identity_path
 from faults.queue_ledger import DesiredView, Outcome, QueueLedger, SectionLedger
 from faults.served import Served
-from hubkeep.wire.amqp import Timestamp, decode_message, message, outcome_name
+from hubkeep.wire.amqp import AmqpMessage, Symbol, Timestamp, decode_message, message, outcome_name
 from hubkeep.wire.amqp.performatives import Disposition, Transfer
 
 _VERSION = "api-version=2021-04-12"
 _ACKS = ("full", "full", "full", "positive", "negative", "none")
 _OUTCOMES: tuple[Outcome, ...] = ("completed",) * 8 + ("rejected", "abandoned")  # type: ignore[assignment]
 _STATES = {"completed": ACCEPTED, "rejected": REJECTED, "abandoned": RELEASED}
+_DESIRED = "/notifications/twin/properties/desired"
 _RETRY = 0.1
 _GONE = (OSError, EOFError, TimeoutError, ssl.SSLError, aiohttp.ClientError)
 
@@ -128,10 +129,10 @@ class Sender:
 
 
 class BackEnd:
-    """Reads feedback, writes desired properties, calls methods."""
+    """Reads feedback, writes desired properties, calls methods of those that are connected over MQTT."""
 
-    def __init__(self, party: Party, devices: "dict[str, MqttDevice]") -> None:
-        self.party, self.devices = party, devices
+    def __init__(self, party: Party, twins: "list[TwinOwner]") -> None:
+        self.party, self.twins = party, twins
         self.calls = self.called = 0
         self.quiet_since = time.monotonic()
 
@@ -149,26 +150,26 @@ class BackEnd:
             self.party.ledger.batch_read(batch)
 
     async def write_desired(self) -> None:
-        for name, device in self.devices.items():
-            patch = device.desired.begin()
-            status, body, _ = await self.party.request(
-                "PATCH", f"/twins/{name}", {"properties": {"desired": patch}}, Content_Type="application/json"
-            )
+        for twin in self.twins:
+            patch = {"properties": {"desired": twin.desired.begin()}}
+            status, body, _ = await self.party.request("PATCH", twin.path, patch, Content_Type="application/json")
             if status == 200:
-                device.desired.acknowledge(body["properties"]["desired"]["$version"])
+                twin.desired.acknowledge(body["properties"]["desired"]["$version"])
             elif status < 500:
                 self.party.faults.append(f"{status} for desired properties: {body}")
             await asyncio.sleep(0.01)
 
     async def call(self) -> None:
-        for name, device in self.devices.items():
+        for twin in self.twins:
+            if not isinstance(twin, MqttDevice):
+                continue
             await asyncio.sleep(0.05)
-            if not device.view.version:
+            if not twin.view.version:
                 continue  # it has not been connected yet
             self.called += 1
             call = {"methodName": "echo", "payload": {"n": self.called}, "responseTimeoutInSeconds": 5}
             status, body, _ = await self.party.request(
-                "POST", f"/twins/{name}/methods", call, Content_Type="application/json"
+                "POST", f"{twin.path}/methods", call, Content_Type="application/json"
             )
             if status == 200:
                 self.calls += 1
@@ -181,17 +182,29 @@ class BackEnd:
 # -- devices ---------------------------------------------------------------------------------------------------------
 
 
-class MqttDevice:
-    """Acknowledges what it gets, in any order; reports one change after another; keeps its view of what is desired."""
+class TwinOwner:
+    """A device or module (``device/module``) that reports one change after another, and keeps its view of what is
+    desired."""
 
     def __init__(self, party: Party, name: str) -> None:
         self.party, self.name = party, name
+        self.path = f"/twins/{identity_path(name)}"
         self.reported, self.desired, self.view = SectionLedger(), SectionLedger(), DesiredView()
+
+    async def connection(self) -> None:
+        """One connection, as long as it lasts."""
+        raise NotImplementedError
+
+
+class MqttDevice(TwinOwner):
+    """Answers methods, and acknowledges the messages that it gets as a device, in any order."""
+
+    def __init__(self, party: Party, name: str) -> None:
+        super().__init__(party, name)
         self._writer: asyncio.StreamWriter
         self._numbers = 0
 
     async def connection(self) -> None:
-        """One connection, as long as it lasts."""
         hub, name = self.party.hub, self.name
         reader, writer = await asyncio.open_connection(
             hub.address, 8883, ssl=self.party.context, server_hostname=hub.address
@@ -202,8 +215,9 @@ class MqttDevice:
             user_name = USER_NAME.format(host=hub.address, client_id=name)
             self.view.connected()
             writer.write(connect(name, user_name, hub.token(name), clean=False))
-            filters = [f"devices/{name}/messages/devicebound/#", "$iothub/twin/res/#", "$iothub/methods/POST/#"]
-            filters.append("$iothub/twin/PATCH/properties/desired/#")
+            filters = ["$iothub/twin/res/#", "$iothub/methods/POST/#", "$iothub/twin/PATCH/properties/desired/#"]
+            if "/" not in name:
+                filters.append(f"devices/{name}/messages/devicebound/#")
             writer.write(subscribe([(each, 1) for each in filters], 65535))
             while not self.party.is_over:
                 self._take(*await _packet(reader))
@@ -257,6 +271,49 @@ class MqttDevice:
             self._numbers += 1
             patch = json.dumps(self.reported.begin()).encode()
             writer.write(publish(f"$iothub/twin/PATCH/properties/reported/?$rid=r{self._numbers}", patch, qos=0))
+
+
+class AmqpTwin(TwinOwner):
+    """One pair of links on its twin."""
+
+    async def connection(self) -> None:
+        party, name = self.party, self.name
+        user = f"{name}@sas." + party.hub.address.partition(".")[0]
+        stream = await AmqpStream.logged_in(party.hub, party.context, user, party.hub.token(name))
+        party.connections[name] += 1
+        with contextlib.closing(stream):
+            await stream.attach_pair(f"/devices/{identity_path(name)}/twin", credit=50)
+            self.view.connected()
+            _ask(stream, "listen", "PUT", _DESIRED)
+            _ask(stream, "get", "GET")
+            while not party.is_over:
+                _, payload = await stream.next(Transfer)
+                stream.give_credit(1)
+                self._take(stream, decode_message(payload))
+
+    def _take(self, stream: AmqpStream, answer: AmqpMessage) -> None:
+        annotations, asked = answer.annotations, answer.properties.get("correlation_id")
+        if annotations.get("resource") == _DESIRED:
+            self.view.pushed(json.loads(answer.body()))
+            return
+        status = annotations["status"]
+        if asked == "get" and status == 200:
+            self.view.got(json.loads(answer.body())["desired"])
+        elif asked == "report" and status == 204:
+            self.reported.acknowledge(annotations["version"])
+        elif status < 500 and (asked, status) != ("listen", 200):
+            self.party.faults.append(f"{self.name}: {asked} was answered with {status}: {answer.body()!r}")
+        if asked != "listen" and self.party.sending:
+            asyncio.get_running_loop().call_later(0.03, self._report, stream)
+
+    def _report(self, stream: AmqpStream) -> None:
+        if not stream.is_closing:
+            _ask(stream, "report", "PATCH", "/properties/reported", json.dumps(self.reported.begin()).encode())
+
+
+def _ask(stream: AmqpStream, correlation_id: str, operation: str, resource: str = "", body: bytes = b"") -> None:
+    annotations = {Symbol("operation"): operation} | ({Symbol("resource"): resource} if resource else {})
+    stream.transfer(message(annotations=annotations, properties={"correlation_id": correlation_id}, data=body))
 
 
 async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from faults.ledger import ReadBack
-from faults.load import Hub
+from faults.load import Hub, identity_path
 from hubkeep.testing.hub_in_thread import free_address
 from hubkeep.wire import sas
 
@@ -135,19 +135,21 @@ class Served:
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.data / "trust-bundle.pem"))
 
-    def register(self, devices: Sequence[str]) -> None:
-        """Make devices with KEY."""
+    def register(self, names: Sequence[str]) -> None:
+        """Make devices, and modules (``device/module``), with KEY."""
         key = b64encode(KEY).decode()
         connection = http.client.HTTPSConnection(self.address, 443, context=self.context(), timeout=30)
         with contextlib.closing(connection):
-            for device in devices:
+            for name in names:
+                device, _, module = name.partition("/")
                 body = {
                     "deviceId": device,
+                    **({"moduleId": module} if module else {}),
                     "authentication": {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": key}},
                 }
                 connection.request(
                     "PUT",
-                    f"/devices/{device}?api-version=2021-04-12",
+                    f"/devices/{identity_path(name)}?api-version=2021-04-12",
                     json.dumps(body),
                     {"Authorization": self.token(), "Content-Type": "application/json"},
                 )

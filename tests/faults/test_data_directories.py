@@ -30,7 +30,7 @@ def test_a_data_directory_of_an_older_version_is_opened_and_goes_on(kept: Path, 
             for device, expected in contents["devices"].items():
                 assert comparable(hub, device) == expected
             policies = request(hub, "GET", "/api/policies").body
-            assert sorted(policies, key=str) == sorted(contents["policies"], key=str)
+            assert all(each in policies for each in contents["policies"]), "those that a newer version adds aside"
             assert len(hub.refusals(most=100)) >= contents["refusals"]
             twin = request(hub, "GET", f"/twins/press-01?{VERSION}").body
             assert twin["tags"] == contents["twins"]["press-01"]["tags"]

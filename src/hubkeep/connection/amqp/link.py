@@ -68,6 +68,7 @@ class AmqpLink(asyncio.Protocol):
         "info",
         "listener",
         "rights",
+        "sections_kept",
     )
 
     def __init__(self, listener: "AmqpListener") -> None:
@@ -88,6 +89,7 @@ class AmqpLink(asyncio.Protocol):
         self._paused = self._flush_queued = self._awaits_relief = False
         self._clogged: float | None = None  # since when no byte of what waits to go out was taken
         self._clogged_bytes = 0
+        self.sections_kept = 0  # by all of its telemetry links
         self._to_flush: dict[Outcomes, None] = {}
 
     # -- the socket --------------------------------------------------------------------------------------------------

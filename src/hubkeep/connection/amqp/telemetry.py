@@ -13,6 +13,7 @@ from hubkeep.wire.amqp import (
     AmqpMessage,
     DeliveredRun,
     Delivery,
+    Link,
     ReceivingLink,
     data_section_start,
     decode_message,
@@ -36,6 +37,7 @@ _PLAIN_NAMES = {
     "iothub-outputname": "output_name",
 }
 _SECTIONS_KEPT: Final = 64  # distinct ones per link whose stored form is kept
+_KEPT_IN_ALL: Final = 2048  # by the links of one connection: many devices may share it
 _LONGEST_KEPT: Final = 1024  # bytes
 # what only the hub may say of a message (L-D5)
 _FORGED = frozenset({"iothub-connection-device-id", "iothub-connection-module-id", "iothub-enqueuedtime"})
@@ -90,6 +92,10 @@ class TelemetryLink(LinkEndpoint):
         if self._link.credit <= credit // 2:
             self._link.grant(credit)
 
+    def detached(self, link: Link) -> None:
+        self._connection.sections_kept -= len(self._known) - 1
+        self._known = {b"": NO_SECTIONS}
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _grant_more(self) -> None:
@@ -122,9 +128,12 @@ class TelemetryLink(LinkEndpoint):
         Raises BadRequest, MessageTooLarge.
         """
         message = _decoded(payload)
-        sections = self._connection.listener.to_cloud.sections(self._sender, message)
-        if 0 <= start < _LONGEST_KEPT and len(self._known) < _SECTIONS_KEPT:
+        connection = self._connection
+        sections = connection.listener.to_cloud.sections(self._sender, message)
+        is_short = 0 <= start < _LONGEST_KEPT
+        if is_short and len(self._known) < _SECTIONS_KEPT and connection.sections_kept < _KEPT_IN_ALL:
             self._known[payload[:start]] = sections
+            connection.sections_kept += 1
         return sections + encode_data_section(message.body)
 
     def _append(self, first: int, tails: list[bytes], *, settled: bool) -> None:
