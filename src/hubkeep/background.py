@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +20,6 @@ _CONFIRM_SECONDS = 600
 
 class KeptLog(Protocol):
     """What the jobs need of the event log."""
-
-    refuse_writes: HubError | None
 
     async def retain(self, *, newer_than: int, at_most: int) -> bool:
         """Forget some of what is too old or too much. False: more is due."""
@@ -86,25 +84,36 @@ class RetentionJob:
         return True
 
 
+class Refusing(Protocol):
+    """A store that can be told to take nothing new. refuse_writes: why; None: it takes all."""
+
+    refuse_writes: HubError | None
+
+
 class DiskJob:
     """Writes stop while the disk is nearly full, and go on by themselves (L-L27, L-S4)."""
 
-    def __init__(self, directory: Path, event_log: KeptLog, limits: Limits) -> None:
-        self._directory, self._log, self._limits = directory, event_log, limits
+    def __init__(self, directory: Path, stores: Sequence[Refusing], limits: Limits) -> None:
+        self._directory, self._stores, self._limits = directory, stores, limits
         self._full: StoreUnavailable | None = None
 
     async def run(self) -> None:
         usage = shutil.disk_usage(self._directory)
         floor = min(usage.total * self._limits.disk_stop_share // 100, self._limits.disk_stop)
         if usage.free < floor:
-            if self._log.refuse_writes is None:
+            if self._full is None:
                 self._full = StoreUnavailable(
                     reason=f"{usage.free >> 20} MiB are free on the disk of {self._directory}; "
                     f"writes need {floor >> 20} MiB",
                     remedy="free space: the hub goes on by itself",
                 )
-                self._log.refuse_writes = self._full
                 log.error("%s", self._full.reason)
-        elif self._full is not None and self._log.refuse_writes is self._full:
-            self._log.refuse_writes = self._full = None
+            for store in self._stores:
+                if store.refuse_writes is None:  # another reason stays
+                    store.refuse_writes = self._full
+        elif self._full is not None:
+            for store in self._stores:
+                if store.refuse_writes is self._full:
+                    store.refuse_writes = None
+            self._full = None
             log.info("there is space on the disk again: writes go on")

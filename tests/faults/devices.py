@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import NamedTuple
 
-from conversations.mqtt_peer import USER_NAME, connect, publish
+from conversations.mqtt_peer import USER_NAME, connect, packet, publish
 from faults.served import Served
 from hubkeep.wire.amqp import Described, Symbol, UInt, ULong
 from hubkeep.wire.amqp.messages import encode_data_section
@@ -21,7 +21,7 @@ from hubkeep.wire.amqp.performatives import (
     encode_performative,
     frame,
 )
-from hubkeep.wire.amqp.types import decode
+from hubkeep.wire.amqp.types import decode, encode
 
 
 class Sent(NamedTuple):
@@ -55,15 +55,45 @@ def send_https(hub: Served, device: str, body: bytes, within: float = 10) -> Sen
         return Sent(answer.status == 204, f"{answer.status} Retry-After {answer.getheader('Retry-After')}")
 
 
+def ask_twin(hub: Served, device: str, topic: str, body: bytes = b"", within: float = 10) -> tuple[int, bytes]:
+    """Status and body of what the hub answers a device that publishes to ``$iothub/twin/{topic}``."""
+    with _connected(hub, 8883, within) as sock:
+        user_name = USER_NAME.format(host=hub.address, client_id=device)
+        sock.sendall(connect(device, user_name, hub.for_load.token(device)))
+        assert _exactly(sock, 4) == b"\x20\x02\0\0"
+        answers = b"$iothub/twin/res/#"
+        sock.sendall(packet(0x82, b"\0\x01" + len(answers).to_bytes(2) + answers + b"\0"))
+        assert _exactly(sock, 5) == b"\x90\x03\0\x01\0"
+        sock.sendall(publish(f"$iothub/twin/{topic}/?$rid=1", body, qos=0))
+        first, length = _exactly(sock, 2)
+        assert first == 0x30
+        if length & 0x80:
+            length = length & 0x7F | _exactly(sock, 1)[0] << 7
+        answer = _exactly(sock, length)
+        start = 2 + int.from_bytes(answer[:2])
+        return int(answer[2:start].split(b"/")[3]), answer[start:]
+
+
+def send_to_device(hub: Served, device: str) -> Sent:
+    """A back end sends a message for ``device``."""
+    properties = encode(Described(ULong(0x73), [None, None, f"/devices/{device}/messages/devicebound"]))
+    plain = f"\0iothubowner@sas.root.{hub.address.split('.')[0]}\0{hub.token()}".encode()
+    return _send_over_amqp(hub, plain, "/messages/devicebound", properties + encode_data_section(b"open valve"))
+
+
 def send_amqp(hub: Served, device: str, body: bytes, within: float = 10) -> Sent:
-    target = Described(ULong(0x29), [f"/devices/{device}/messages/events"])
     plain = f"\0{device}@sas.{hub.address.split('.')[0]}\0{hub.for_load.token(device)}".encode()
+    return _send_over_amqp(hub, plain, f"/devices/{device}/messages/events", encode_data_section(body), within)
+
+
+def _send_over_amqp(hub: Served, plain: bytes, address: str, message: bytes, within: float = 10) -> Sent:
+    target = Described(ULong(0x29), [address])
     with _connected(hub, 5671, within) as sock:
         init = SaslInitFrame(Symbol("PLAIN"), plain, hub.address)
         sock.sendall(SASL_HEADER + frame(0, encode_performative(init), 1))
         sock.sendall(AMQP_HEADER)
         for performative in (
-            Open(device, hub.address),
+            Open("sender", hub.address),
             Begin(None, UInt(0), UInt(100), UInt(100)),
             Attach("events", UInt(0), role=False, source=Described(ULong(0x28), []), target=target,
                    initial_delivery_count=UInt(0)),
@@ -76,7 +106,7 @@ def send_amqp(hub: Served, device: str, body: bytes, within: float = 10) -> Sent
                 return Sent(False, "closed")
             code, fields = int(got.descriptor), got.value
             if code == 0x13 and len(fields) > 4 and fields[4] is not None:
-                sock.sendall(frame(0, encode_performative(transfer) + encode_data_section(body)))
+                sock.sendall(frame(0, encode_performative(transfer) + message))
             elif code == 0x15:
                 state = fields[4]
                 if int(state.descriptor) == 0x24:

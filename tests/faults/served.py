@@ -157,6 +157,19 @@ class Served:
                 content = answer.read()
                 assert answer.status == 200, content
 
+    def ask(
+        self, method: str, path: str, body: Any = None, *, token: str = "", headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str]]:
+        """Status and headers of one request of the service or device API. token: else the owner's."""
+        connection = http.client.HTTPSConnection(self.address, 443, context=self.context(), timeout=30)
+        given = {"Authorization": token or self.token(), "Content-Type": "application/json", **(headers or {})}
+        with contextlib.closing(connection):
+            content = None if body is None else json.dumps(body)
+            connection.request(method, f"{path}?api-version=2021-04-12", content, given)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, dict(answer.getheaders())
+
     def get(self, path: str) -> Any:
         """A path of the administration, as JSON."""
         request = urllib.request.Request(f"https://{self.address}{path}", headers={"Authorization": self.token()})

@@ -1,5 +1,6 @@
 """A disk that is full or fails: nothing new is acknowledged, nothing acknowledged goes, and it ends by itself."""
 
+import json
 import os
 import resource
 import signal
@@ -10,10 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from faults.devices import SENDERS, send_https, send_mqtt
+from faults.devices import SENDERS, ask_twin, send_https, send_mqtt, send_to_device
 from faults.served import Served
 
 MIB = 1024 * 1024
+_JOB = {
+    "jobId": "j",
+    "updateTwin": {"tags": {"a": 1}},
+    "queryCondition": "*",
+    "startTime": "",
+    "maxExecutionTimeInSeconds": 60,
+}
+_CONFIGURATION = {"content": {"deviceContent": {"properties.desired.a": 1}}, "targetCondition": "*", "priority": 1}
 
 
 @pytest.fixture
@@ -74,6 +83,56 @@ def test_a_full_disk_refuses_new_messages_keeps_the_old_and_recovers_alone(small
         bodies = [event.body for event in hub.events()]
         assert b"refused" not in bodies
         assert bodies.count(b"before") == 3
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.spec("L-S4")
+def test_a_full_disk_refuses_what_would_grow_the_registry_and_lets_reads_and_deletions_go_on(small_disk: Path) -> None:
+    patch, topic = b'{"temperature": 21}', "PATCH/properties/reported"
+    with Served(small_disk / "data") as hub:
+        hub.start()
+        hub.register(["d", "old", "older"])
+        assert ask_twin(hub, "d", topic, patch)[0] == 204
+        assert send_to_device(hub, "d").is_stored
+        leave_free(small_disk, MIB)
+        eventually(lambda: hub.health()[0] == 503, 20)
+
+        refused = {
+            "reported properties": ask_twin(hub, "d", topic, b'{"temperature": 99}')[0],
+            "a new identity": hub.ask("PUT", "/devices/new", {"deviceId": "new"})[0],
+            "a changed one": hub.ask("PUT", "/devices/d", {"deviceId": "d", "status": "disabled"})[0],
+            "desired properties": hub.ask("PATCH", "/twins/d", {"properties": {"desired": {"to": 1}}})[0],
+            "identities in bulk": hub.ask("POST", "/devices", [{"id": "new", "importMode": "create"}])[0],
+            "a job": hub.ask("PUT", "/jobs/v2/j", {"type": "scheduleUpdateTwin", **_JOB})[0],
+            "a configuration": hub.ask("PUT", "/configurations/c", {"id": "c", **_CONFIGURATION})[0],
+        }
+        assert set(refused.values()) == {503}, refused
+        status, headers = hub.ask("PUT", "/devices/new", {"deviceId": "new"})
+        assert status == 503
+        assert headers["Retry-After"].isdigit()
+        assert send_to_device(hub, "d").answer == "rejected amqp:resource-limit-exceeded"
+
+        status, document = ask_twin(hub, "d", "GET")
+        assert status == 200
+        assert json.loads(document)["reported"] == {"temperature": 21, "$version": 2}
+        for path in ("/devices/d", "/twins/d", "/devices"):
+            assert hub.ask("GET", path)[0] == 200
+        assert hub.ask("DELETE", "/devices/old", headers={"If-Match": "*"})[0] == 204
+        assert hub.ask("POST", "/devices", [{"id": "older", "importMode": "delete"}])[0] == 200
+        token = hub.for_load.token("d")
+        waiting, found = hub.ask("GET", "/devices/d/messages/devicebound", token=token)
+        assert waiting == 200
+        lock = found["ETag"].strip('"')
+        assert hub.ask("DELETE", f"/devices/d/messages/devicebound/{lock}", token=token)[0] == 204
+
+        (small_disk / "ballast").unlink()
+        eventually(lambda: hub.health() == (200, []), 30)
+        assert ask_twin(hub, "d", topic, b'{"temperature": 22}')[0] == 204
+        reported = json.loads(ask_twin(hub, "d", "GET")[1])["reported"]
+        assert reported == {"temperature": 22, "$version": 3}  # what was refused left no trace
+        assert [hub.ask("GET", f"/devices/{each}")[0] for each in ("new", "old", "older")] == [404, 404, 404]
+        assert hub.ask("PUT", "/devices/new", {"deviceId": "new"})[0] == 200
+        assert send_to_device(hub, "d").is_stored
 
 
 @pytest.mark.timeout(180)

@@ -233,7 +233,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
         background = await up.enter_async_context(_job_group())
         up.callback(_cancel_all, tasks := [])
-        disk = DiskJob(directory, event_log, limits)
+        disk = DiskJob(directory, (event_log, registry), limits)
         await disk.run()
         retention = RetentionJob(
             event_log,

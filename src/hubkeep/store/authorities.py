@@ -32,4 +32,4 @@ class SqlAuthorities:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(AUTHORITY).where(AUTHORITY.c.name == name))
 
-        await self._write(work)
+        await self._write(work, when_full=True)

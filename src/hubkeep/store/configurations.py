@@ -64,7 +64,7 @@ class SqlConfigurations:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(CONFIGURATION).where(CONFIGURATION.c.is_deleted, ~is_held))
 
-        await self._write(work)
+        await self._write(work, when_full=True)
 
     async def holds(self, twins: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Sequence[Hold]]:
         query = select(CONFIGURATION_HOLD).where(tuple_(_HOLD.device_id, _HOLD.module_id).in_(twins))
@@ -92,7 +92,7 @@ class SqlConfigurations:
                 await connection.execute(_RELEASE, [{name: getattr(each, name) for name in names} for each in released])
 
         if held or released:
-            await self._write(work)
+            await self._write(work, when_full=not held)
 
     async def counts(self) -> Mapping[int, tuple[int, int]]:
         query = select(_HOLD.number, _HOLD.status, func.count().label("count")).group_by(_HOLD.number, _HOLD.status)

@@ -30,4 +30,4 @@ class SqlConsumerGroups:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(CONSUMER_GROUP).where(CONSUMER_GROUP.c.name == name))
 
-        await self._write(work)
+        await self._write(work, when_full=True)

@@ -38,15 +38,17 @@ class GroupCommit:
         self._waiting: deque[_Waiting] = deque()
         self._committing: asyncio.Task[None] | None = None
 
-    async def __call__(self, work: Work[_T]) -> _T:
+    async def __call__(self, work: Work[_T], *, when_full: bool = False) -> _T:
         """The result of ``work``, once it is durable. It is carried out even if its caller is gone.
 
-        Raises what ``work`` refuses, and StoreUnavailable: then nothing was written.
+        Raises what ``work`` refuses, and StoreUnavailable: then nothing was written. when_full: see Writer.
         """
-        return await self.together(_one_by_one, work)
+        return await self.together(_one_by_one, work, when_full=when_full)
 
-    async def together(self, kind: Together[_I, _T], item: _I) -> _T:
+    async def together(self, kind: Together[_I, _T], item: _I, *, when_full: bool = False) -> _T:
         """The same for an ``item`` that ``kind`` handles together with the others that wait."""
+        if not when_full:
+            self._writer.check_room()
         if len(self._waiting) >= _WAITING:
             raise StoreUnavailable(reason=f"{_WAITING} writes to the queues wait already")
         loop = asyncio.get_running_loop()
@@ -72,7 +74,7 @@ class GroupCommit:
     async def _commit(self, batch: list[_Waiting]) -> None:
         outcomes: Sequence[Any]
         try:
-            outcomes = await self._writer(lambda connection: _run(connection, batch))
+            outcomes = await self._writer(lambda connection: _run(connection, batch), when_full=True)
         except Exception as error:  # noqa: BLE001  # whoever waits is told, whatever it was
             outcomes = [error] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):

@@ -59,7 +59,7 @@ class SqlJobs:
         async def work(connection: AsyncConnection) -> bool:
             return (await connection.execute(change)).rowcount == 1
 
-        return await self._write(work)
+        return await self._write(work, when_full=True)
 
     async def list(
         self, *, types: Sequence[str], statuses: Sequence[str], after: tuple[float, str] | None, most: int
@@ -126,7 +126,7 @@ class SqlJobs:
             await connection.execute(_RECORD, rows)
 
         if rows:
-            await self._write(work)
+            await self._write(work, when_full=True)
 
     async def settle(self, job_id: str, statuses: Sequence[PartStatus], part: JobPart) -> None:
         state = {name: value for name, value in _part_state(part).items() if name != "started"}
@@ -135,7 +135,7 @@ class SqlJobs:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(change)
 
-        await self._write(work)
+        await self._write(work, when_full=True)
 
     async def parts(
         self, *, job_ids: Sequence[str], device_ids: Sequence[str], after: tuple[str, str, str], most: int
@@ -157,7 +157,7 @@ class SqlJobs:
             await connection.execute(delete(JOB).where(is_old))  # their parts go with them
 
         if await read(self._reading, select(JOB.c.job_id).where(is_old).limit(1)):
-            await self._write(work)
+            await self._write(work, when_full=True)
 
 
 def _job_row(job: Job) -> Row:

@@ -116,18 +116,18 @@ class SqlQueues:
     async def abandon(self, lock_token: str, now: float) -> None:
         lock = self._locks.spend(lock_token, now)  # asked twice, it counts once
         try:
-            await self._write.together(_abandon_all, lock.sequence)
+            await self._write.together(_abandon_all, lock.sequence, when_full=True)
         finally:
             self._locks.free(lock)
 
     async def count(self, sequence: int) -> None:
-        await self._write.together(_abandon_all, sequence)
+        await self._write.together(_abandon_all, sequence, when_full=True)
 
     def show(self, sequence: int) -> None:
         self._locks.show(sequence)
 
     async def end(self, messages: Sequence[Ended]) -> Sequence[int]:
-        gone = await self._write.together(_end_all, messages)
+        gone = await self._write.together(_end_all, messages, when_full=True)
         for sequence, _ in messages:
             self._locks.forget(sequence)
         return gone
@@ -168,7 +168,7 @@ class SqlQueues:
             await (await driver_of(connection)).execute_fetchall(_BUNDLED, (_json(numbers),))
             await _put_all(connection, [(message, 0)])
 
-        await self._write(work)
+        await self._write(work, when_full=True)
 
     def _read(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         try:
@@ -332,4 +332,4 @@ class SqlSubscriptions:
             if filters and (await connection.execute(select(IDENTITY.c.etag).where(owner))).first() is not None:
                 await connection.execute(insert(MQTT_SESSION).values(values))
 
-        await self._write(work)
+        await self._write(work, when_full=True)  # a row for each device at most: it may go on reading

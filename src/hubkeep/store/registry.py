@@ -108,6 +108,15 @@ class Registry:
         self._writer = writer
 
     @property
+    def refuse_writes(self) -> HubError | None:
+        """Why nothing new can be stored now: what the watch on the disk says. Deletions go on."""
+        return self._writer.refuse_writes
+
+    @refuse_writes.setter
+    def refuse_writes(self, refusal: HubError | None) -> None:
+        self._writer.refuse_writes = refusal
+
+    @property
     def failing(self) -> bool:
         """Whether the last two writes failed: the hub is not healthy (L-S3)."""
         return self._writer.failures >= 2
@@ -263,10 +272,18 @@ class SqlIdentities:
         return await self._write(lambda connection: self._replace(connection, row, etag))
 
     async def delete(self, device_id: str, module_id: str, etag: str | None) -> bool:
-        return await self._write(lambda connection: self._delete(connection, device_id, module_id, etag))
+        return await self._write(
+            lambda connection: self._delete(connection, device_id, module_id, etag), when_full=True
+        )
 
     async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[tuple[Held, Kept] | HubError]:
-        return await self._write(lambda connection: edit_identities(connection, edits, self.codec))
+        async def work(connection: AsyncConnection) -> Sequence[tuple[Held, Kept] | HubError]:
+            outcomes = await edit_identities(connection, edits, self.codec)
+            if any(isinstance(each, tuple) and each[1].identity is not None for each in outcomes):
+                self._write.check_room()  # nothing of all that is kept, unless it is deletions alone
+            return outcomes
+
+        return await self._write(work, when_full=True)
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         devices = select(IDENTITY).where(IDENTITY.c.module_id == "", IDENTITY.c.device_id > after)
@@ -302,7 +319,7 @@ class SqlIdentities:
             if change.connected is not None:
                 states[key] = change
         if active:
-            await self._write(lambda connection: self._record(connection, active, states.values()))
+            await self._write(lambda connection: self._record(connection, active, states.values()), when_full=True)
 
     async def disconnect_all(self, at: float) -> None:
         async def work(connection: AsyncConnection) -> None:
@@ -456,7 +473,7 @@ class SqlRefusals:
             await connection.execute(delete(REFUSAL).where(REFUSAL.c.id <= newest - keep))
 
         if rows:
-            await self._write(work)
+            await self._write(work, when_full=True)
 
     async def find(self, key: str, most: int) -> Sequence[Refusal]:
         query = select(REFUSAL).order_by(REFUSAL.c.id.desc()).limit(most)

@@ -64,6 +64,7 @@ class SqlTwins:
         change: Callable[[Twin], Twin],
         committed: Callable[[Twin, Twin], None],
     ) -> Twin | None:
+        self._write.check_room()
         if len(self._waiting) >= _WAITING:
             raise StoreUnavailable(reason=f"{_WAITING} changes of twins wait already")
         loop = asyncio.get_running_loop()
@@ -89,7 +90,7 @@ class SqlTwins:
     async def _commit(self, batch: Sequence[_Change]) -> None:
         """One transaction. A change that is refused leaves the others alone; a failing disk fails all."""
         try:
-            outcomes = await self._write(lambda connection: _apply(connection, batch))
+            outcomes = await self._write(lambda connection: _apply(connection, batch), when_full=True)
         except Exception as error:  # noqa: BLE001  # each caller gets it
             outcomes = [error] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):

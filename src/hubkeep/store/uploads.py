@@ -61,7 +61,7 @@ class SqlUploads:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(UPLOAD).where(UPLOAD.c.upload_id.in_(upload_ids)))
 
-        await self._write(work)
+        await self._write(work, when_full=True)
 
     async def signing_key(self) -> bytes:
         stored = select(SIGNING_KEY.c.key).where(SIGNING_KEY.c.name == _KEY_NAME)
@@ -79,7 +79,7 @@ class SqlUploads:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(update(UPLOAD).where(UPLOAD.c.upload_id == upload_id).values(values))
 
-        await self._write(work)
+        await self._write(work, when_full=True)
 
 
 def _upload(row: Row) -> Upload:

@@ -10,7 +10,7 @@ import aiosqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from hubkeep.errors import StoreUnavailable
+from hubkeep.errors import HubError, StoreUnavailable
 
 _T = TypeVar("_T")
 Row = dict[str, Any]
@@ -30,15 +30,28 @@ class Writer:
         self._turn = asyncio.Lock()
         self._under_way: set[asyncio.Future[Any]] = set()
         self.failures = 0  # in a row
+        self.refuse_writes: HubError | None = None  # why nothing new can be stored now
 
-    async def __call__(self, work: Work[_T]) -> _T:
-        """Run ``work`` in a transaction. Raises StoreUnavailable: then nothing was written."""
+    async def __call__(self, work: Work[_T], *, when_full: bool = False) -> _T:
+        """Run ``work`` in a transaction. Raises StoreUnavailable: then nothing was written.
+
+        when_full: also while the disk is nearly full, because it frees space, or ends what was begun, or the hub keeps
+        a bounded number of such rows anyway (L-S4).
+        """
+        if not when_full:
+            self.check_room()
         if len(self._under_way) >= _WAITING_WRITES:
             raise StoreUnavailable(reason=f"{_WAITING_WRITES} writes to the registry wait already")
         task = asyncio.ensure_future(self._transaction(work))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def check_room(self) -> None:
+        """Raises StoreUnavailable while the disk is nearly full."""
+        if (refusal := self.refuse_writes) is not None:
+            # a new one: an exception that is raised many times would keep the frames of all its raisers
+            raise StoreUnavailable(reason=refusal.reason, remedy=refusal.remedy)
 
     async def finish(self) -> None:
         """Wait for what is under way."""
