@@ -10,14 +10,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import ColumnElement, delete, select, tuple_, update
 from sqlalchemy import bindparam as bind
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError, StoreUnavailable
 from hubkeep.model import Twin, TwinSection, leaves
 
-from .many_rows import execute_rows, insert_rows
+from .many_rows import execute_rows, insert_rows, row_insertion, prepared
 from .tables import TWIN, TWIN_LEAF
-from .writer import Row, Writer, unavailable
+from .writer import Prepared, Row, Writer, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ class _Change(NamedTuple):
     done: "asyncio.Future[Twin | None]"
 
 
+_Outcome = tuple[Twin, Twin] | Exception | None
+
+
 class SqlTwins:
     """See ports.TwinStore."""
 
@@ -51,11 +55,7 @@ class SqlTwins:
         self._committing: asyncio.Task[None] | None = None
 
     async def get(self, device_id: str, module_id: str = "") -> Twin | None:
-        try:
-            row = self._look_up.execute(_LOOK_UP, (device_id, module_id)).fetchone()
-        except sqlite3.Error as error:
-            raise unavailable(error, "read") from None
-        return None if row is None else twin_of_row(dict(zip(_COLUMNS, row, strict=True)))
+        return self._stored((device_id, module_id))
 
     async def change(
         self,
@@ -89,8 +89,9 @@ class SqlTwins:
 
     async def _commit(self, batch: Sequence[_Change]) -> None:
         """One transaction. A change that is refused leaves the others alone; a failing disk fails all."""
+        outcomes: Sequence[_Outcome]
         try:
-            outcomes = await self._write(lambda connection: _apply(connection, batch), when_full=True)
+            outcomes = await self._write.at_once(lambda: self._apply(batch))
         except Exception as error:  # noqa: BLE001  # each caller gets it
             outcomes = [error] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):
@@ -105,37 +106,40 @@ class SqlTwins:
             else:
                 each.done.set_result(result)
 
+    def _apply(self, batch: Sequence[_Change]) -> tuple[list[_Outcome], list[Prepared]]:
+        """All outcomes, and what must be written for them. What was committed before is seen."""
+        keys = {each.key for each in batch}
+        twins = {key: twin for key in keys if (twin := self._stored(key)) is not None}
+        stored = dict(twins)
+        changed: dict[Key, Twin] = {}
+        outcomes: list[_Outcome] = []
+        for each in batch:
+            before = twins.get(each.key)
+            if before is None:
+                outcomes.append(None)
+                continue
+            try:
+                after = each.change(before)
+            except HubError as error:
+                outcomes.append(error)
+                continue
+            twins[each.key] = changed[each.key] = after
+            outcomes.append((before, after))
+        return outcomes, _written([(stored[key], twin) for key, twin in changed.items()], self._write.dialect)
+
+    def _stored(self, key: Key) -> Twin | None:
+        try:
+            row = self._look_up.execute(_LOOK_UP, key).fetchone()
+        except sqlite3.Error as error:
+            raise unavailable(error, "read") from None
+        return None if row is None else twin_of_row(dict(zip(_COLUMNS, row, strict=True)))
+
 
 def _tell(change: _Change, before: Twin, after: Twin) -> None:
     try:
         change.committed(before, after)
     except Exception:
         log.exception("telling a change of a twin failed")  # the change stands all the same
-
-
-_Outcome = tuple[Twin, Twin] | Exception | None
-
-
-async def _apply(connection: AsyncConnection, batch: Sequence[_Change]) -> list[_Outcome]:
-    twins = await stored_twins(connection, {each.key for each in batch})
-    stored = dict(twins)
-    changed: dict[Key, Twin] = {}
-    outcomes: list[_Outcome] = []
-    for each in batch:
-        before = twins.get(each.key)
-        if before is None:
-            outcomes.append(None)
-            continue
-        try:
-            after = each.change(before)
-        except HubError as error:
-            outcomes.append(error)
-            continue
-        twins[each.key] = changed[each.key] = after
-        outcomes.append((before, after))
-    if changed:
-        await write_twins(connection, [(stored[key], twin) for key, twin in changed.items()])
-    return outcomes
 
 
 async def stored_twins(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Twin]:
@@ -147,9 +151,8 @@ async def stored_twins(connection: AsyncConnection, keys: Collection[Key]) -> di
 
 async def write_twins(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
     """Write twins, each as it was and as it is to be, with the leaves that queries look them up by."""
-    await _index(connection, changed)
-    values = [{**_row(twin), "of_device": twin.device_id, "of_module": twin.module_id} for _, twin in changed]
-    await execute_rows(connection, _WRITE, values)
+    for text, rows in _written(changed, connection.dialect):
+        await connection.exec_driver_sql(text, rows)
 
 
 async def insert_twins(connection: AsyncConnection, twins: Sequence[Twin]) -> None:
@@ -160,16 +163,17 @@ async def insert_twins(connection: AsyncConnection, twins: Sequence[Twin]) -> No
     await insert_rows(connection, TWIN_LEAF, new)
 
 
-async def _index(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
-    """Keep the leaves that queries look twins up by."""
+def _written(changed: Sequence[tuple[Twin, Twin]], dialect: Dialect) -> list[Prepared]:
+    """See ``write_twins``."""
     gone: list[Row] = []
     new: list[Row] = []
     for before, after in changed:
         old, now = leaves(before), leaves(after)
         gone += _leaf_rows(after, old - now)
         new += _leaf_rows(after, now - old)
-    await execute_rows(connection, _UNINDEX, gone)
-    await insert_rows(connection, TWIN_LEAF, new)
+    values = [{**_row(twin), "of_device": twin.device_id, "of_module": twin.module_id} for _, twin in changed]
+    statements = (_UNINDEX, gone), (row_insertion(TWIN_LEAF), new), (_WRITE, values)
+    return [prepared(statement, rows, dialect) for statement, rows in statements if rows]
 
 
 async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: str) -> None:

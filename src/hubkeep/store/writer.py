@@ -2,11 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import aiosqlite
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -19,6 +20,13 @@ Work = Callable[[AsyncConnection], Awaitable[_T]]
 _WAITING_WRITES: Final = 1000
 
 
+class Prepared(NamedTuple):
+    """A statement as the driver takes it, once for each row of values."""
+
+    text: str
+    rows: Sequence[tuple[Any, ...]]
+
+
 class Writer:
     """Transactions on the one writing connection, one after another.
 
@@ -28,6 +36,7 @@ class Writer:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._turn = asyncio.Lock()
+        self._driver: aiosqlite.Connection | None = None  # the connection behind the engine's, once it was asked for
         self._under_way: set[asyncio.Future[Any]] = set()
         self.failures = 0  # in a row
         self.refuse_writes: HubError | None = None  # why nothing new can be stored now
@@ -47,6 +56,41 @@ class Writer:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
+    @property
+    def dialect(self) -> Dialect:
+        """Of the statements that ``at_once`` takes."""
+        return self._engine.dialect
+
+    async def at_once(self, plan: Callable[[], tuple[_T, Sequence[Prepared]]]) -> _T:
+        """A transaction that is passed to the driver's thread once, not once for each statement; what ``plan`` returns.
+
+        plan: called when all that was asked for before is committed; the statements to carry out.
+        Must not be cancelled. Raises StoreUnavailable: then nothing was written.
+        """
+        async with self._turn:
+            result, statements = plan()
+            if statements:
+                try:
+                    await self._carry_out(statements)
+                except (DBAPIError, sqlite3.Error) as error:
+                    raise await self._failed(error) from None
+                self.failures = 0
+            return result
+
+    async def _carry_out(self, statements: Sequence[Prepared]) -> None:
+        if self._driver is None:
+            async with self._engine.connect() as connection:
+                self._driver = await driver_of(connection)
+        run: Any = self._driver._execute  # noqa: SLF001  # there is no public call that runs a function on its thread
+        await run(_transact, self._driver, statements)
+
+    async def _failed(self, error: DBAPIError | sqlite3.Error) -> StoreUnavailable:
+        """After a failed sync the file is opened anew, never tried again as it is (L-S3)."""
+        self.failures += 1
+        self._driver = None
+        await self._engine.dispose()
+        return unavailable(error, "written")
+
     def check_room(self) -> None:
         """Raises StoreUnavailable while the disk is nearly full."""
         if (refusal := self.refuse_writes) is not None:
@@ -64,10 +108,7 @@ class Writer:
                 async with self._engine.begin() as connection:
                     result = await work(connection)
             except (DBAPIError, sqlite3.Error) as error:
-                self.failures += 1
-                # after a failed sync the file is opened anew, never tried again as it is (L-S3)
-                await self._engine.dispose()
-                raise unavailable(error, "written") from None
+                raise await self._failed(error) from None
             self.failures = 0
             return result
 
@@ -89,6 +130,20 @@ def insertion(table: str, columns: tuple[str, ...], rows: int) -> str:
     """A statement that inserts so many rows at once."""
     row = f"({', '.join('?' * len(columns))})"
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  # own names
+
+
+def _transact(driver: aiosqlite.Connection, statements: Sequence[Prepared]) -> None:
+    """On the driver's thread. Raises sqlite3.Error: then nothing was written."""
+    connection = driver._conn  # noqa: SLF001  # see _carry_out
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for text, rows in statements:
+            connection.executemany(text, rows)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def unavailable(error: DBAPIError | sqlite3.Error, what: str) -> StoreUnavailable:
