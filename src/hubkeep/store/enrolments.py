@@ -13,8 +13,9 @@ from hubkeep.errors import EnrolmentExists
 from hubkeep.model import Enrolment, EnrolmentKey
 from hubkeep.ports import EnrolmentCondition, EnrolmentCount, Seal
 
+from .group_commit import GroupCommit
 from .tables import ENROLMENT, ENROLMENT_COUNT, ENROLMENT_EXCLUSIVE, PROVISIONING_FACT
-from .writer import Row, Work, Writer, read, unavailable
+from .writer import Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
 _COLUMNS: Final = tuple(column.name for column in ENROLMENT.columns)
@@ -27,7 +28,7 @@ class SqlEnrolments:
     def __init__(
         self,
         writer: Writer,
-        commits: Callable[[Work[Any]], Any],
+        commits: GroupCommit,
         reading: AsyncEngine,
         look_up: sqlite3.Connection,
         seal: Seal,
@@ -63,12 +64,13 @@ class SqlEnrolments:
             stored = None if row is None else self._enrolment(dict(row))
             enrolment = edit(stored, EnrolmentCount(*counts))
             if enrolment is not None and enrolment is not stored:
+                self._write.check_room()  # deletions go on while the disk is full
                 await self._check_exclusive(connection, enrolment)
             if enrolment is not stored:
                 await self._put(connection, key, stored, enrolment)
             return enrolment
 
-        result: Enrolment | None = await self._commit(work)
+        result: Enrolment | None = await self._commit(work, when_full=True)
         return result
 
     async def page(self, is_group: bool, condition: EnrolmentCondition, after: str, most: int) -> Sequence[Enrolment]:

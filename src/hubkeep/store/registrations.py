@@ -1,7 +1,7 @@
 """Registration records and attempts in the registry's file; an assignment and its identity are one transaction."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlalchemy import delete, func, select
@@ -12,9 +12,10 @@ from hubkeep.errors import HubError
 from hubkeep.model import EnrolmentKey, Registration, RegistrationOperation
 from hubkeep.ports import Held, HeldRegistration, IdentityEdit, Kept, KeptRegistration
 
+from .group_commit import GroupCommit
 from .identity_edits import Codec, edit_identities
 from .tables import PROVISIONED, REGISTRATION, REGISTRATION_OPERATION
-from .writer import Work, read
+from .writer import read
 
 _RECORD: Final = REGISTRATION.c
 _OPERATION: Final = REGISTRATION_OPERATION.c
@@ -23,7 +24,7 @@ _OPERATION: Final = REGISTRATION_OPERATION.c
 class SqlRegistrations:
     """See ports.RegistrationStore."""
 
-    def __init__(self, commits: Callable[[Work[Any]], Any], reading: AsyncEngine, codec: Codec) -> None:
+    def __init__(self, commits: GroupCommit, reading: AsyncEngine, codec: Codec) -> None:
         self._commit, self._reading, self._codec = commits, reading, codec
 
     async def get(self, registration_id: str) -> Registration | None:
@@ -80,7 +81,7 @@ class SqlRegistrations:
         async def work(connection: AsyncConnection) -> bool:
             return bool((await connection.execute(delete(REGISTRATION).where(*where))).rowcount)
 
-        return bool(await self._commit(work))
+        return bool(await self._commit(work, when_full=True))
 
     async def page(self, group_id: str, after: str, most: int) -> Sequence[Registration]:
         query = select(_RECORD.content).where(
@@ -93,7 +94,7 @@ class SqlRegistrations:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(REGISTRATION_OPERATION).where(_OPERATION.begun < begun_before))
 
-        await self._commit(work)
+        await self._commit(work, when_full=True)
 
 
 async def _stored(connection: AsyncConnection, registration_id: str) -> Registration | None:
