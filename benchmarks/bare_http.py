@@ -1,4 +1,4 @@
-"""An aiohttp handler that takes a body and answers 204, over TLS: what HTTPS costs in this process by itself."""
+"""An aiohttp handler that takes a body and answers 204, on a listener like the hub's: what HTTPS costs by itself."""
 
 import asyncio
 import ssl
@@ -6,6 +6,8 @@ import sys
 
 import uvloop
 from aiohttp import web
+
+from hubkeep.connection import transports
 
 
 async def _answer(request: web.BaseRequest) -> web.Response:
@@ -16,10 +18,9 @@ async def _answer(request: web.BaseRequest) -> web.Response:
 async def _serve(address: str, certificate: str, key: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    runner = web.ServerRunner(web.Server(_answer))
-    await runner.setup()
-    await web.TCPSite(runner, address, 0, ssl_context=context).start()
-    print(runner.addresses[0][1], flush=True)
+    handlers = web.Server(_answer, access_log=None)  # type: ignore[arg-type]  # off, as in the hub
+    server = await transports.listen(handlers, address, 0, context=context, backlog=100, handshake_within=10)
+    print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.Event().wait()
 
 

@@ -12,7 +12,7 @@ import statistics
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -107,17 +107,16 @@ class Mqtt(Wire):
 
 
 class MqttTelemetry:
-    burst = _BURST
-
-    def __init__(self, hub: Hubkeep, number: int) -> None:
+    def __init__(self, hub: Hubkeep, number: int, burst: int = _BURST) -> None:
+        self.burst = burst
         self._wire = Mqtt(hub, number)
-        self._bytes = b"".join(_publish(self._wire.topic, _BODY, each + 1) for each in range(_BURST))
+        self._bytes = b"".join(_publish(self._wire.topic, _BODY, each + 1) for each in range(burst))
 
     def send(self) -> None:
         self._wire.send(self._bytes)
 
     def finish(self) -> None:
-        for _ in range(_BURST):
+        for _ in range(self.burst):
             first, _body = self._wire.packet()
             assert first == 0x40
 
@@ -298,6 +297,7 @@ def _answered(wire: Wire, status: bytes) -> None:
 
 _SURFACES: Final[tuple[tuple[str, Callable[[Hubkeep, int], Peer]], ...]] = (
     ("telemetry, MQTT", MqttTelemetry),
+    ("telemetry, MQTT, one at a time", lambda hub, number: MqttTelemetry(hub, number, burst=1)),
     ("telemetry, AMQP", AmqpTelemetry),
     ("telemetry, HTTPS", HttpsTelemetry),
     ("direct method, HTTPS to MQTT and back", MethodCalls),
@@ -338,6 +338,7 @@ def measure(hub: Hubkeep, connections: int, rounds: int, seconds: float) -> Iter
         percentiles = statistics.quantiles(each, n=100)
         yield Row(f"{what}: one at a time, p50", "ms", hub=percentiles[49] * 1000)
         yield Row(f"{what}: one at a time, p99", "ms", hub=percentiles[98] * 1000)
+    yield from _comparisons(costs)
 
 
 def _times(peer: Peer, seconds: float) -> list[float]:
@@ -351,6 +352,30 @@ def _times(peer: Peer, seconds: float) -> list[float]:
         peer.finish()
         times.append(time.monotonic() - started)
     return times
+
+
+def _comparisons(costs: Mapping[str, Sequence[Cost]]) -> Iterator[Row]:
+    """Medians of the rounds' own ratios: what else the machine does hits both sides of each."""
+    mqtt, https, method = (
+        costs[what]
+        for what in ("telemetry, MQTT, one at a time", "telemetry, HTTPS", "direct method, HTTPS to MQTT and back")
+    )
+    bare = costs["bare aiohttp handler"]
+    rates = [mine.rate / theirs.rate for mine, theirs in zip(https, bare, strict=True)]
+    work = [theirs.cpu_us / mine.cpu_us for mine, theirs in zip(https, bare, strict=True)]
+    yield Row("telemetry, HTTPS: share of the bare handler's rate", "", hub=statistics.median(rates))
+    yield Row("telemetry, HTTPS: the same by CPU time", "", hub=statistics.median(work))
+    # a call is a request and its answer over HTTPS, and two messages over MQTT: compared with an acknowledged message
+    # over each
+    calls = [
+        call.cpu_us / (over_https.cpu_us + over_mqtt.cpu_us)
+        for call, over_https, over_mqtt in zip(method, https, mqtt, strict=True)
+    ]
+    yield Row(
+        "direct method: CPU of an acknowledged message over HTTPS and one over MQTT", "", hub=statistics.median(calls)
+    )
+    calls = [call.cpu_us / (2 * over_mqtt.cpu_us) for call, over_mqtt in zip(method, mqtt, strict=True)]
+    yield Row("direct method: CPU of two acknowledged messages over MQTT", "", hub=statistics.median(calls))
 
 
 def _run(server: Process, peers: Sequence[Peer], seconds: float) -> Cost:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from hubkeep.errors import HubError, StoreUnavailable
 from hubkeep.model import Twin, TwinSection, leaves
 
-from .many_rows import execute_rows, insert_rows, row_insertion, prepared
+from .many_rows import execute_rows, insert_rows, prepared, row_insertion
 from .tables import TWIN, TWIN_LEAF
 from .writer import Prepared, Row, Writer, unavailable
 
