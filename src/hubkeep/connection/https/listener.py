@@ -216,7 +216,8 @@ class HttpsListener:
                 return await self._blobs.answer(exchange, path, connection.authenticated)
             match, is_dated = self._routes.find(request.method, path), _is_version(query.get("api-version", ""))
             place = Place(request.method, target, query, match, is_dated)
-            connection.place = place
+            if match.segments not in PATHS:  # the next request there may be an upgrade
+                connection.place = place
         exchange.query, match = place.query, place.match
         endpoint = match.handler
         exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
