@@ -113,6 +113,12 @@ class ChecksumMismatch(BadRequest):
     text = "The content does not have the checksum that was sent with it."
 
 
+class RequestRefused(BadRequest):
+    """A certificate request that the issuer does not sign. Its text tells why: all of it is the asker's own."""
+
+    text = "The certificate request is not acceptable."
+
+
 class Unauthorized(HubError):
     """No credential, or one that proves nothing: unknown identity, wrong key, expired. One answer for all (L-I1)."""
 
@@ -306,6 +312,18 @@ class AuthorityExists(HubError):
     text = "This certificate, or one of this name, is registered already."
 
 
+class KeyInUse(HubError):
+    """A certificate request for a key that another identity, or the asker itself, has used already."""
+
+    text = "The key of this request is in use already."
+
+
+class AuthorityInUse(HubError):
+    """An authority that spoke for devices lately is deleted by force alone."""
+
+    text = "Devices were let in by this authority lately."
+
+
 class BlobExists(HubError):
     """A file of this name is there and was not to be replaced, or a folder has the name."""
 
@@ -388,6 +406,13 @@ class StoreUnavailable(HubError):
     retry_after = 5
 
 
+class KeyUnavailable(HubError):
+    """The private key of an authority cannot be used now: its file or its token is not there."""
+
+    text = "The hub cannot sign this now."
+    retry_after = 60
+
+
 class EventLogDamaged(StoreUnavailable):
     """Stored events do not match their checksum or are missing. Names the exact range; nothing is skipped."""
 
@@ -426,6 +451,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     UploadExpired: OnWire(400, 400016, "ExpiredFileUploadCorrelationId", "com.microsoft:argument-error", 2),
     InvalidBlockList: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     ChecksumMismatch: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
+    RequestRefused: OnWire(400, 400037, "CredentialRequestRefused", "com.microsoft:argument-error", 2),
     Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5, 0x87),
     DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3, 0x8A),
     UrlRefused: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5, 0x87),
@@ -465,6 +491,8 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     MethodNotAllowed: OnWire(405, 405000, "MethodNotAllowed", "amqp:not-allowed", 3),
     RequestTimeout: OnWire(408, 408001, "RequestTimeout", "com.microsoft:timeout", 3),
     AuthorityExists: OnWire(409, 409400, "CertificateAlreadyExists", "com.microsoft:device-already-exists", 3),
+    AuthorityInUse: OnWire(409, 409401, "CertificateInUse", "amqp:resource-locked", 3),
+    KeyInUse: OnWire(409, 409402, "KeyInUse", "amqp:resource-locked", 3),
     DeviceAlreadyExists: OnWire(409, 409001, "DeviceAlreadyExists", "com.microsoft:device-already-exists", 3),
     ModuleAlreadyExists: OnWire(409, 409301, "ModuleAlreadyExistsOnDevice", "com.microsoft:device-already-exists", 3),
     BlobExists: OnWire(409, 409000, "Conflict", "amqp:resource-locked", 3),
@@ -481,6 +509,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     ResourceLimit: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3, 0x97),
     TooManyTokens: OnWire(403, 403005, "IotHubMaxCbsTokenExceeded", "amqp:resource-limit-exceeded", 3),
     StoreUnavailable: OnWire(503, 503001, "ServiceUnavailable", "amqp:resource-limit-exceeded", 3, 0x89),
+    KeyUnavailable: OnWire(503, 503010, "SigningKeyUnavailable", "amqp:internal-error", 3, 0x89),
     EventLogDamaged: OnWire(503, 503001, "ServiceUnavailable", "amqp:internal-error", 3, 0x89),
     ServerBusy: OnWire(503, 503001, "ServiceUnavailable", "amqp:connection:forced", 3, 0x89),
 }

@@ -33,6 +33,21 @@ CERTIFICATE_PATH = Limit(4, "authorities between a device and the registered one
 AUTHORITIES = Limit(100, "registered certificate authorities", "device-protocols 6")
 AUTHORITY_BYTES = Limit(20 * KIB, "bytes of an authority's certificate", "provisioning-and-pki 3.6")
 AUTHORITY_CODE_VALID = Limit(86_400, "seconds that a verification code is good", "provisioning-and-pki 3.6")
+AUTHORITY_IN_USE = Limit(30 * 86_400, "seconds that an authority counts as in use", "provisioning-and-pki 3.6")
+ALLOWED_IDS = Limit(100, "patterns of the identities that an authority may speak for", "ours")
+DENIALS = Limit(100_000, "entries of the deny-list", "ours: it is held in memory")
+REQUEST_BYTES = Limit(8 * KIB, "bytes of a certificate request", "provisioning-and-pki 4.9")
+CERTIFICATES_PER_DAY = Limit(5, "certificates that an identity may ask for in a day", "provisioning-and-pki 4.9")
+CERTIFICATES_PER_MINUTE = Limit(600, "certificates that the hub issues in a minute", "provisioning-and-pki 4.9")
+CERTIFICATE_AGAIN = Limit(
+    3600, "seconds in which the same request gets the same certificate", "provisioning-and-pki 4.9"
+)
+CERTIFICATE_DAYS = Limit(45, "days that a device's certificate lasts", "provisioning-and-pki 4.3")
+CERTIFICATE_DAYS_MAX = Limit(397, "days that a device's certificate may last", "ours: what strict clients accept")
+CERTIFICATE_OVERLAP = Limit(86_400, "seconds that the old certificate outlives the first use of the new one", "4.9")
+CERTIFICATE_GRACE = Limit(
+    30 * 86_400, "seconds after its end that a certificate may still be renewed with, once", "provisioning-and-pki 4.12"
+)
 SHUTDOWN_WITHIN = Limit(5, "seconds for a peer to answer the end of TLS", "L-T13")
 CONNECT_WITHIN = Limit(30, "seconds from TLS to CONNECT", "L-L4")
 AMQP_AUTHENTICATE_WITHIN = Limit(60, "seconds from TLS to the first authorisation", "L-L4")
@@ -205,6 +220,11 @@ class Limits:
     failed_logins: int = _default(FAILED_LOGINS)
     failed_logins_pause: int = _default(FAILED_LOGINS_PAUSE)
     takeovers: int = _default(TAKEOVERS)
+    certificates_per_day: int = _default(CERTIFICATES_PER_DAY)
+    certificates_per_minute: int = _default(CERTIFICATES_PER_MINUTE)
+    certificate_days: int = _default(CERTIFICATE_DAYS)
+    certificate_overlap: int = _default(CERTIFICATE_OVERLAP)
+    certificate_grace: int = _default(CERTIFICATE_GRACE)
     cloud_to_device_size: int = _default(CLOUD_TO_DEVICE_SIZE)
     cloud_to_device_queue: int = _default(CLOUD_TO_DEVICE_QUEUE)
     cloud_to_device_ttl: int = _default(CLOUD_TO_DEVICE_TTL)

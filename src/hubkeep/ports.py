@@ -1,18 +1,22 @@
 """What the rules need from outside, as small Protocols. Adapters: ``store``, ``bus``, ``connection/event_encoding``."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hubkeep.errors import HubError
 from hubkeep.model import (
     Authority,
     Configuration,
     ConsumerGroup,
+    Denial,
     Enrolment,
     EnrolmentKey,
     Feedback,
     Hold,
     Identity,
+    IssuedCertificate,
     Job,
     JobCounts,
     JobPart,
@@ -317,6 +321,109 @@ class AuthorityStore(Protocol):
         """Create or replace."""
 
     async def remove(self, name: str) -> None: ...
+
+    async def last_use(self, name: str, device_id: str, module_id: str) -> float:
+        """When it last spoke for an identity (Unix seconds); 0: never."""
+
+    async def used_since(self, name: str, since: float) -> int:
+        """How many identities it spoke for since then."""
+
+
+class CertificateUse(NamedTuple):
+    """A login by certificate. serial: empty where the authority is not the hub's own."""
+
+    authority: str
+    device_id: str
+    module_id: str
+    serial: str
+    at: float
+
+
+class CertificateStore(Protocol):
+    """The issuance log of the hub's own authorities. Serial numbers as in IssuedCertificate."""
+
+    async def add(self, certificate: IssuedCertificate) -> None:
+        """Before it is signed."""
+
+    async def signed(self, authority: str, serial: str, der: bytes) -> None:
+        """What was announced by ``add`` was signed."""
+
+    async def get(self, authority: str, serial: str) -> IssuedCertificate | None:
+        """On the path of every login."""
+
+    async def of_key(self, key_sha256: str, ends_after: float) -> Sequence[IssuedCertificate]:
+        """Those of a public key that had not ended by then."""
+
+    async def find(
+        self, *, device_id: str = "", module_id: str = "", serial: str = "", authority: str = "", most: int
+    ) -> Sequence[IssuedCertificate]:
+        """The newest first. An empty argument means any; module_id counts with device_id alone."""
+
+    async def count(self, device_id: str, module_id: str, since: float) -> int:
+        """How many were issued to an identity since then."""
+
+    async def revoked(self, authority: str, ends_after: float) -> Sequence[IssuedCertificate]:
+        """Revoked ones that had not ended by then."""
+
+    async def revoke(self, authority: str, serial: str, at: float, reason: str) -> None: ...
+
+    async def generation(self, device_id: str, module_id: str) -> int:
+        """Of an identity's credentials; the first is 1. On the path of every login."""
+
+    async def next_generation(self, device_id: str, module_id: str, at: float, reason: str) -> int:
+        """Every certificate issued to the identity so far is void, and revoked; the new generation."""
+
+    async def record_uses(self, uses: Sequence[CertificateUse], overlap: float) -> None:
+        """Who logged in. The first login with a certificate ends the older ones of its identity, ``overlap`` seconds
+        later."""
+
+
+class DenialStore(Protocol):
+    async def all(self) -> Sequence[Denial]: ...
+
+    async def put(self, denials: Sequence[Denial]) -> None: ...
+
+    async def remove(self, marks: Sequence[str]) -> None: ...
+
+
+class StoredList(NamedTuple):
+    """A revocation list (DER), its CRLNumber, and its dates; Unix seconds. failure: of the last try to fetch it."""
+
+    authority: str
+    list: bytes
+    number: int
+    updated: float
+    next_update: float
+    fetched: float = 0.0
+    failure: str = ""
+
+
+class RevocationListStore(Protocol):
+    async def all(self) -> Sequence[StoredList]: ...
+
+    async def put(self, stored: StoredList) -> None: ...
+
+    async def remove(self, authority: str) -> None: ...
+
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+KEY_ALGORITHMS: Final = ("P-256", "P-384", "RSA-3072")
+
+
+class SigningKeys(Protocol):
+    """Where the private keys of the hub's own authorities lie. A key may refuse to come out: it signs where it is."""
+
+    async def make(self, name: str, algorithm: str, place: str) -> tuple[str, PrivateKey]:
+        """A new key for the authority of this name: its place, and the key. algorithm: one of ``KEY_ALGORITHMS``.
+
+        Raises KeyUnavailable, BadRequest for a place that cannot be.
+        """
+
+    async def open(self, name: str, place: str) -> PrivateKey:
+        """Raises KeyUnavailable."""
+
+    async def remove(self, name: str, place: str) -> None:
+        """A key that cannot come out of its token stays there."""
 
 
 class EnrolmentCount(NamedTuple):

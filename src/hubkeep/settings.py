@@ -132,6 +132,24 @@ class Egress(_Section):
     only_allowed: bool = Field(False, description="Nothing is reached but what allow names, public addresses neither.")
 
 
+class Certificates(_Section):
+    """Certificates that the hub issues to devices (provisioning-and-pki 4.9)."""
+
+    public_url: str = Field(
+        "",
+        description="Where others than this hub find its revocation lists and OCSP, put into certificates that it "
+        "issues; empty: they do not tell.",
+    )
+    reuse_keys: bool = Field(False, description="Let a device renew with the key that it has.")
+
+    @pydantic.field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", url):
+            raise ValueError("an http or https address without query")
+        return url
+
+
 class LimitChanges(_Section):
     """Changes of the defaults in limits.py, by name."""
 
@@ -167,6 +185,7 @@ class Settings(pydantic_settings.BaseSettings):
     files: Files = Files()
     provisioning: Provisioning = Provisioning()
     egress: Egress = Egress()
+    certificates: Certificates = Certificates()
     limits: LimitChanges = LimitChanges()
     lenient_subscriptions: bool = Field(
         False, description="Answer an unknown MQTT filter with 0x80 instead of closing."

@@ -12,14 +12,14 @@ from typing import Final
 
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
 from hubkeep.limits import REFUSAL_AFTER, Limits
-from hubkeep.model import Authority, Identity, KeySlot, LinkInfo, Permission, Policy, Principal
+from hubkeep.model import Identity, KeySlot, LinkInfo, Permission, Policy, Principal
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
 from . import client_certificates
 from .admission import FailedLogins
-from .certificate_paths import DevicePaths
 from .changes import Changes
+from .device_trust import DeviceTrust
 from .operations import BY_NAME, allows
 from .registration_credentials import RegistrationCredentials
 
@@ -30,15 +30,14 @@ _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
 class Authentication:
     """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name.
 
-    authorities: those that speak for devices now. registrations: proves devices to the provisioning service;
-    None where there is none.
+    registrations: proves devices to the provisioning service; None where there is none.
     """
 
     def __init__(
         self,
         identities: IdentityStore,
         policy: Callable[[str], Policy | None],
-        authorities: Callable[[], Sequence[Authority]],
+        trust: DeviceTrust,
         registrations: RegistrationCredentials | None = None,
         *,
         host_names: Iterable[str],
@@ -55,7 +54,7 @@ class Authentication:
             limits,
             refuse,
         )
-        self._paths, self._registrations = DevicePaths(authorities), registrations
+        self._trust, self._registrations = trust, registrations
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
         self.changes = changes
@@ -229,14 +228,22 @@ class Authentication:
         _waste(2)
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {path[1]}")
-        if identity.authentication not in _BY_CERTIFICATE:
+        proof = None
+        if identity.authentication == "sas" and certificates:
+            proof = await self._trust.prove_issued(identity, tuple(certificates))
+        if identity.authentication not in _BY_CERTIFICATE and proof is None:
             ignored = "; a certificate does not stand in for it" if certificates else ""
             raise Unauthorized(
                 reason=f"no token was presented, and the identity authenticates by {identity.authentication}{ignored}",
                 remedy="send a shared access signature as password",
             )
-        proof = client_certificates.prove(identity, certificates, self._clock.now(), self._paths)
-        await self._check_enabled(identity)
+        if proof is not None:
+            await self._check_enabled(identity)
+            await self._trust.adopt(identity)
+            proved = self.changes.count  # that one was our own
+        else:
+            proof = await self._trust.prove(identity, tuple(certificates))
+            await self._check_enabled(identity)
         return Principal(
             permissions=Permission.DEVICE_CONNECT,
             device_id=identity.device_id,
@@ -249,6 +256,7 @@ class Authentication:
             key=proof.slot,
             authority=proof.authority,
             proved=proved,
+            marks=proof.marks,
         )
 
     @staticmethod

@@ -6,10 +6,11 @@ certificate is ever fetched from. Source: provisioning-and-pki 3.3, 3.5.
 """
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -22,23 +23,30 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from hubkeep.device.denials import marks_of_authority
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import CERTIFICATE_PATH
+from hubkeep.model import Denial
 
 _CLIENTS: Final = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 _T = TypeVar("_T", bound=x509.ExtensionType)
 _WEAK: Final = (hashes.SHA1, hashes.MD5, hashes.SHA224)
 
 
+# What the deny-list has on one of a certificate's marks.
+Denies = Callable[[Iterable[str]], Denial | None]
+
+
 class Path(NamedTuple):
     """authority: the name of the registered one that it ends at. expires: when the first certificate of it ends.
 
-    above: the certificates above the leaf, the nearest first.
+    above: the certificates above the leaf, the nearest first. marks: what the deny-list knows those by.
     """
 
     authority: str
     expires: float
     above: Sequence[x509.Certificate] = ()
+    marks: tuple[str, ...] = ()
 
 
 class Anchor(Protocol):
@@ -51,6 +59,10 @@ class Anchor(Protocol):
     def certificate(self) -> bytes: ...
 
 
+def nothing_is_denied(_marks: Iterable[str]) -> Denial | None:
+    return None
+
+
 class DevicePaths:
     """authorities: those whose word counts, now."""
 
@@ -60,15 +72,17 @@ class DevicePaths:
         self._store: Store | None = None
         self._names: dict[bytes, str] = {}
 
-    def find(self, leaf: x509.Certificate, others: Sequence[bytes], now: float) -> Path:
-        """A path from ``leaf`` over ``others`` (DER) to an authority. Raises Unauthorized."""
+    def find(
+        self, leaf: x509.Certificate, others: Sequence[bytes], now: float, denies: Denies = nothing_is_denied
+    ) -> Path:
+        """A path from ``leaf`` over ``others`` (DER) to an authority, around what is denied. Raises Unauthorized."""
         store = self._current()
         if store is None:
             raise Unauthorized(
                 reason="chain: no certificate authority is registered and verified",
                 remedy="hubkeep cert ca add NAME FILE, then hubkeep cert ca verify NAME",
             )
-        between = _parsed(others)
+        between, denied = _allowed(_parsed(others), denies)
         # whether it begins a little later was judged before (P-V4)
         at = max(dt.datetime.fromtimestamp(now, dt.UTC), leaf.not_valid_before_utc)
         builder = PolicyBuilder().store(store).time(at).max_chain_depth(CERTIFICATE_PATH.value)
@@ -76,15 +90,18 @@ class DevicePaths:
         try:
             chain = builder.build_client_verifier().verify(leaf, between).chain
         except VerificationError as error:
-            raise self._why(leaf, between, at, error) from None
+            raise denied or self._why(leaf, between, at, error) from None
         for number, each in enumerate(chain[1:], 1):
             _check_authority(each, is_anchor=number == len(chain) - 1)
-        name = self._names[chain[-1].public_bytes(Encoding.DER)]
-        return Path(name, min(each.not_valid_after_utc for each in chain).timestamp(), chain[1:])
+        above = [each.public_bytes(Encoding.DER) for each in chain[1:]]
+        name = self._names[above[-1]]
+        marks = tuple(mark for each in above for mark in marks_of_authority(each))
+        check_denied(marks, denies, f"the authority {name!r}")
+        return Path(name, min(each.not_valid_after_utc for each in chain).timestamp(), chain[1:], marks)
 
     def _current(self) -> Store | None:
         authorities = self._authorities()
-        if authorities != self._of:
+        if authorities is not self._of and authorities != self._of:
             anchors = [x509.load_der_x509_certificate(each.certificate) for each in authorities]
             self._names = {each.certificate: each.name for each in authorities}
             self._store = Store(anchors) if anchors else None
@@ -147,12 +164,39 @@ def _check_authority(certificate: x509.Certificate, *, is_anchor: bool) -> None:
         raise Unauthorized(reason=f"ca-constraint: {name} is signed with a weak hash")
 
 
+def check_denied(marks: Iterable[str], denies: Denies, what: str) -> None:
+    """P-V5. Raises Unauthorized."""
+    if (found := denies(marks)) is not None:
+        raise _denied(found, what)
+
+
+def _denied(found: Denial, what: str) -> Unauthorized:
+    by = {"cert": "itself", "spki": "its key", "serial": "its serial number"}[found.kind]
+    return Unauthorized(
+        reason=f"denied: {what} is on the deny-list by {by} ({found.reason}{f', {found.by}' if found.by else ''})",
+        remedy=f"hubkeep cert allow {found.mark}, if that was wrong",
+    )
+
+
+def _allowed(between: Sequence[x509.Certificate], denies: Denies) -> tuple[list[x509.Certificate], Unauthorized | None]:
+    """Those that are not denied, and what is to be said if there is no path without the others."""
+    allowed, refusal = [], None
+    for each in between:
+        found = denies(marks_of_authority(each.public_bytes(Encoding.DER)))
+        if found is None:
+            allowed.append(each)
+        else:
+            refusal = _denied(found, f"the intermediate {_named(each.subject)}")
+    return allowed, refusal
+
+
 def _parsed(others: Sequence[bytes]) -> list[x509.Certificate]:
     try:
         certificates = [x509.load_der_x509_certificate(each) for each in others]
         for each in certificates:
+            each.public_key()
             _ = each.extensions
-    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
         raise Unauthorized(reason=f"malformed: an intermediate cannot be read: {error}") from None
     return certificates
 

@@ -4,7 +4,7 @@ Between proof and live link lie waits (a stored session, a take-over that is del
 or an authority may change. Who opens the link then asks ``since``. Source: limits-and-faults L-I2, L-I3, L-R6.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from hubkeep.errors import HubError
@@ -40,6 +40,11 @@ class Changes:
 
     def authority(self, name: str, error: HubError) -> None:
         self._note(("authority", name), error)
+
+    def denied(self, marks: Iterable[str], error: HubError) -> None:
+        """Certificates that were put on the deny-list."""
+        for mark in marks:
+            self._note(("mark", mark), error)
 
     def since(self, principal: Principal) -> HubError | None:
         """Why the principal's credential is worth nothing any more; None while it is what it was."""
@@ -81,3 +86,5 @@ def _subjects(principal: Principal) -> Iterator[Hashable]:
         yield ("policy", principal.policy)
     if principal.authority:
         yield ("authority", principal.authority)
+    for mark in principal.marks:
+        yield ("mark", mark)

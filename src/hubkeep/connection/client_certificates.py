@@ -12,22 +12,25 @@ from typing import Final, Literal, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
+from hubkeep.device.denials import marks_of
+from hubkeep.device.key_strength import WANTED, is_weak_hash, weakness
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import CERTIFICATE_SKEW
 from hubkeep.model import Identity
 
-from .certificate_paths import DevicePaths, check_is_no_authority, check_usage
+from .certificate_paths import (
+    Denies,
+    DevicePaths,
+    check_denied,
+    check_is_no_authority,
+    check_usage,
+    nothing_is_denied,
+)
 
-_CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512, hashes.SHA3_256, hashes.SHA3_384, hashes.SHA3_512)
 _PLAIN_TEXT: Final = (_ASN1Type.UTF8String, _ASN1Type.PrintableString)
-_RSA_BITS: Final = range(2048, 8193)
-_RSA_EXPONENT: Final = 65537
 # strictness is the point: whatever the parser cannot make sense of is refused
 _UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
@@ -35,17 +38,30 @@ _UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidV
 class Proof(NamedTuple):
     """slot: which thumbprint matched. authority: the registered one that vouched for it. One of both is empty.
 
-    expires: Unix seconds of its end, when its links must go.
+    expires: Unix seconds of its end, when its links must go. marks: what the deny-list knows its certificates by.
+    leaf: parsed. is_late: its end has passed, and it may be renewed with alone.
     """
 
     slot: Literal["primary", "secondary", ""]
     expires: float
     authority: str = ""
+    marks: tuple[str, ...] = ()
+    leaf: x509.Certificate | None = None
+    is_late: bool = False
 
 
-def prove(identity: Identity, certificates: Sequence[bytes], now: float, paths: DevicePaths) -> Proof:
+def prove(
+    identity: Identity,
+    certificates: Sequence[bytes],
+    now: float,
+    paths: DevicePaths,
+    *,
+    denies: Denies = nothing_is_denied,
+    grace: float = 0.0,
+) -> Proof:
     """Whether ``certificates`` (DER, the leaf first) prove an X.509 identity at ``now`` (Unix seconds).
 
+    denies: the deny-list. grace: seconds after its end that a certificate below an authority is still taken.
     Raises Unauthorized, its reason and remedy for the operator.
     """
     if not certificates:
@@ -53,23 +69,28 @@ def prove(identity: Identity, certificates: Sequence[bytes], now: float, paths: 
             reason=f"the identity authenticates by {identity.authentication}, and no client certificate was presented",
             remedy="give the client its certificate and key; nothing on the way may end TLS in the hub's place",
         )
-    leaf = checked_leaf(certificates, now)
-    if identity.authentication != "selfSigned":
-        if leaf.version is not x509.Version.v3:
-            raise Unauthorized(reason=f"malformed: a certificate of version {leaf.version.name}")
-        check_is_no_authority(leaf)
-        _check_name(leaf, identity.name)
-        path = paths.find(leaf, certificates[1:], now)
-        check_usage(leaf)
-        return Proof("", path.expires, path.authority)
-    return Proof(_matching_slot(identity, certificates[0]), leaf.not_valid_after_utc.timestamp())
+    by_authority = identity.authentication != "selfSigned"
+    leaf = checked_leaf(certificates, now, grace if by_authority else 0.0)
+    is_late = now > leaf.not_valid_after_utc.timestamp()
+    marks = marks_of(leaf, certificates[0])
+    check_denied(marks, denies, "the certificate")
+    if not by_authority:
+        slot = _matching_slot(identity, certificates[0])
+        return Proof(slot, leaf.not_valid_after_utc.timestamp(), marks=marks, leaf=leaf)
+    if leaf.version is not x509.Version.v3:
+        raise Unauthorized(reason=f"malformed: a certificate of version {leaf.version.name}")
+    check_is_no_authority(leaf)
+    _check_name(leaf, identity.name)
+    path = paths.find(leaf, certificates[1:], leaf.not_valid_after_utc.timestamp() if is_late else now, denies)
+    check_usage(leaf)
+    return Proof("", path.expires, path.authority, (*marks, *path.marks), leaf, is_late)
 
 
-def checked_leaf(certificates: Sequence[bytes], now: float) -> x509.Certificate:
+def checked_leaf(certificates: Sequence[bytes], now: float, grace: float = 0.0) -> x509.Certificate:
     """The first of ``certificates`` (DER), good by itself: P-V1 to P-V4. Raises Unauthorized."""
     leaf = _read(certificates[0])
     _check_strength(leaf)
-    _check_validity(leaf, now)
+    _check_validity(leaf, now, grace)
     return leaf
 
 
@@ -102,6 +123,8 @@ def _read(der: bytes) -> x509.Certificate:
         leaf = x509.load_der_x509_certificate(der)
         # both are parsed only when they are asked for
         leaf.public_key()
+        if leaf.serial_number <= 0:
+            raise ValueError("its serial number is not positive")
         _ = leaf.signature_hash_algorithm, leaf.extensions
     except _UNREADABLE as error:
         raise Unauthorized(
@@ -113,28 +136,17 @@ def _read(der: bytes) -> x509.Certificate:
 
 def _check_strength(leaf: x509.Certificate) -> None:
     """P-V2, P-V3: nobody else looks at a leaf's own key."""
-    key = leaf.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        is_strong = key.key_size in _RSA_BITS and key.public_numbers().e == _RSA_EXPONENT
-        found = f"RSA of {key.key_size} bits, exponent {key.public_numbers().e}"
-    elif isinstance(key, ec.EllipticCurvePublicKey):
-        is_strong, found = isinstance(key.curve, _CURVES), f"curve {key.curve.name}"
-    else:
-        is_strong, found = isinstance(key, ed25519.Ed25519PublicKey), type(key).__name__
-    if not is_strong:
-        raise Unauthorized(
-            reason=f"weak-key: {found}",
-            remedy="use P-256, P-384, P-521, Ed25519, or RSA of 2048 to 8192 bits with exponent 65537",
-        )
+    if found := weakness(leaf.public_key()):
+        raise Unauthorized(reason=f"weak-key: {found}", remedy=WANTED)
     digest = leaf.signature_hash_algorithm
-    if digest is not None and not isinstance(digest, _HASHES):  # Ed25519 names none
+    if digest is not None and is_weak_hash(digest):
         raise Unauthorized(reason=f"weak-signature: {digest.name}", remedy="issue it anew, signed with SHA-256")
 
 
-def _check_validity(leaf: x509.Certificate, now: float) -> None:
+def _check_validity(leaf: x509.Certificate, now: float, grace: float) -> None:
     """P-V4."""
     begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
-    if now > ends.timestamp():
+    if now > ends.timestamp() + grace:
         raise Unauthorized(
             reason=f"expired: the certificate ended on {ends:%Y-%m-%d %H:%M} UTC", remedy="renew the certificate"
         )

@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hubkeep.device.denials import marks_of
 from hubkeep.device.keys import derived_key
 from hubkeep.device.provisioning.enrolments import Enrolments
 from hubkeep.errors import Unauthorized
@@ -20,7 +21,7 @@ from hubkeep.ports import Clock
 from hubkeep.wire import sas
 
 from . import client_certificates
-from .certificate_paths import DevicePaths, check_is_no_authority, check_usage
+from .certificate_paths import Denies, DevicePaths, check_denied, check_is_no_authority, check_usage
 
 _DECOY: Final = os.urandom(32)
 _DEVICE_KEY: Final = "registration"  # the one key name of devices
@@ -38,8 +39,9 @@ class _Match(NamedTuple):
 class RegistrationCredentials:
     """Everything here raises Unauthorized, its reason and remedy for the operator."""
 
-    def __init__(self, enrolments: Enrolments, clock: Clock) -> None:
-        self._enrolments, self._clock = enrolments, clock
+    def __init__(self, enrolments: Enrolments, denies: Denies, clock: Clock) -> None:
+        """denies: the deny-list."""
+        self._enrolments, self._denies, self._clock = enrolments, denies, clock
         self._paths = DevicePaths(enrolments.anchors)
 
     async def prove(
@@ -108,6 +110,7 @@ class RegistrationCredentials:
         if not certificates:
             raise _not_enrolled(registration_id, individual, "neither a token nor a certificate was presented")
         leaf = client_certificates.checked_leaf(certificates, self._clock.now())
+        check_denied(marks_of(leaf, certificates[0]), self._denies, "the certificate")
         name = client_certificates.common_name(leaf)
         if name is None or name.lower() != registration_id.lower():
             raise Unauthorized(
@@ -122,7 +125,7 @@ class RegistrationCredentials:
             if individual is not None and individual.status != "disabled":
                 raise _not_enrolled(registration_id, individual, "thumbprint: the certificate is not the enrolled one")
             check_is_no_authority(leaf)
-            path = self._paths.find(leaf, certificates[1:], self._clock.now())
+            path = self._paths.find(leaf, certificates[1:], self._clock.now(), self._denies)
             group, issuer = self._nearest_group([each.public_bytes(Encoding.DER) for each in path.above])
             slot = "secondary" if issuer == group.attestation.secondary_certificate else "primary"
             expires, decides = path.expires, individual or group

@@ -44,6 +44,7 @@ class Sessions:
         bus.subscribe("identity.changed", self._identity_changed)
         bus.subscribe("policy.changed", self._policy_changed)
         bus.subscribe("authority.removed", self._authority_removed)
+        bus.subscribe("certificate.denied", self._certificate_denied)
 
     def watch(self, changed: Callable[[IdentityChange], None]) -> None:
         """``changed`` hears of every change of an identity, before its links are cut: for what holds proofs of it."""
@@ -124,10 +125,19 @@ class Sessions:
 
     def _authority_removed(self, name: object) -> None:
         assert isinstance(name, str)
-        error = Unauthorized(reason=f"the certificate authority {name!r} was removed")
+        error = Unauthorized(reason=f"the certificate authority {name!r} is trusted no more, or for fewer")
         self._changes.authority(name, error)
         for link in self._authorities.pop(name, set()).copy():
             link.cut(error)
+
+    def _certificate_denied(self, marks: object) -> None:
+        assert isinstance(marks, frozenset)
+        error = Unauthorized(reason="denied: its certificate, or one above it, was put on the deny-list")
+        self._changes.denied(marks, error)
+        # all are looked through: that something is denied is rare, an index would cost every connection
+        for links in tuple(self._links.values()):
+            for link in [link for link, of in links.items() if not marks.isdisjoint(of.principal.marks)]:
+                link.cut(error)
 
     def _note_takeover(self, key: Key) -> None:
         self._takeovers.setdefault(key, deque(maxlen=64)).append(self._clock.monotonic())

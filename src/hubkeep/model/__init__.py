@@ -1,6 +1,7 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
-from .authority import Authority, AuthorityState
+from .authority import Authority, AuthorityKind, AuthorityState, RevocationMode
+from .certificate import REVOCATION_REASONS, Denial, DenialKind, Door, IssuedCertificate, RevocationReason
 from .configuration import Configuration, ContentKind, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
 from .enrolment import (
@@ -53,6 +54,7 @@ __all__ = [
     "FILE_NOTIFICATIONS",
     "INDEXED_CHARACTERS",
     "JOB_ENDED",
+    "REVOCATION_REASONS",
     "SYSTEM_MODULES",
     "TRANSFER_ENDED",
     "Admission",
@@ -61,11 +63,15 @@ __all__ = [
     "AttestationType",
     "AuthenticationType",
     "Authority",
+    "AuthorityKind",
     "AuthorityState",
     "Configuration",
     "ConsumerGroup",
     "ContentKind",
+    "Denial",
+    "DenialKind",
     "DesiredPatch",
+    "Door",
     "Enrolment",
     "EnrolmentKey",
     "Feedback",
@@ -77,6 +83,7 @@ __all__ = [
     "IdentitiesCreated",
     "Identity",
     "IdentityChange",
+    "IssuedCertificate",
     "Job",
     "JobCounts",
     "JobPart",
@@ -107,6 +114,8 @@ __all__ = [
     "RegistrationOperation",
     "RegistrationStatus",
     "ReprovisionPolicy",
+    "RevocationMode",
+    "RevocationReason",
     "Status",
     "Substatus",
     "Surface",

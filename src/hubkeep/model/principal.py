@@ -32,6 +32,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     scope: path segments below the hub that the token is limited to (``("devices", "a")``); empty: the whole hub.
     expires: Unix seconds of the token's expiry, without grace, or of the certificate's end; 0 for neither.
     authority: the registered one that vouched for the certificate; empty for a thumbprint, and without one.
+    marks: what the deny-list knows the certificates by that proved it.
     key: which of two keys or thumbprints matched.
     proved: the count of changes (connection/changes.py) from before its credential was looked at.
     registration: what proved a device to the provisioning service, for which it is no identity yet.
@@ -51,6 +52,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     authority: str = ""
     proved: int = 0
     registration: RegistrationCredential | None = None
+    marks: tuple[str, ...] = ()
 
     @property
     def path(self) -> tuple[str, ...]:

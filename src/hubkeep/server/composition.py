@@ -28,7 +28,6 @@ from hubkeep.connection.registration_credentials import RegistrationCredentials
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContexts
-from hubkeep.device.authorities import Authorities
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.identities import Identities
 from hubkeep.errors import StoreUnavailable
@@ -55,6 +54,7 @@ from hubkeep.store.blobs import open_blobs
 from hubkeep.store.event_log import SqliteEventLog
 from hubkeep.store.registry import Registry, locked, open_registry
 
+from .certification import device_trust, opened_certification
 from .data_directory import describe, host_names, prepare
 from .failures import StartFailure, start_failures
 from .fleet_moves import egress_of, fleet_moves
@@ -103,8 +103,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await registry.identities.disconnect_all(clock.now())
         consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
         await consumer_groups.load()
-        authorities = Authorities(registry.authorities, bus, clock)
-        await authorities.load()
+        certification = await opened_certification(settings, registry, seal, bus, clock, limits)
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
         to_device = CloudToDevice(registry.queues, bus, clock, limits, count_lapsed_locks=settings.count_lapsed_locks)
@@ -129,7 +128,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             settings,
             registry,
             identities,
-            authorities,
+            certification.authorities,
             twins,
             clock,
             limits,
@@ -139,8 +138,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         authentication = Authentication(
             registry.identities,
             policies.get,
-            authorities.active,
-            RegistrationCredentials(provisioning.enrolments, clock),
+            device_trust(certification, identities, clock),
+            RegistrationCredentials(provisioning.enrolments, certification.denials.find, clock),
             host_names=names,
             events_name=settings.events.name,
             clock=clock,
@@ -187,7 +186,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             consumer_groups=consumer_groups,
             created=event_log.created,
         )
-        hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle)
+        hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle, certification)
         file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
         hub.file_upload, hub.id_scope = file_upload, provisioning.enrolments.id_scope
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals)
@@ -208,10 +207,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             refusals=refusals,
             policies=policies,
             consumer_groups=consumer_groups,
-            authorities=authorities,
             enrolments=provisioning.enrolments,
             registrations=provisioning.registrations,
             allocation=provisioning.allocation,
+            certification=certification,
             log=event_log,
             decode_event=described,
             mqtt=mqtt.protocol,
@@ -258,6 +257,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, feedback.tend, "feedback"),
             (60.0, retention.run, "retention"),
             (600.0, provisioning.registrations.sweep, "registrations"),
+            (1.0, certification.uses.flush, "uses of certificates"),
+            (3600.0, certification.denials.tidy, "the deny-list"),
         ):
             tasks.append(background.create_task(every(seconds, job, name)))
         if file_upload is not None:
@@ -267,6 +268,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tasks.append(background.create_task(moves.runner.run()))
         tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)
+        up.push_async_callback(certification.uses.flush)
 
         listening = settings.listeners
         wanted: list[tuple[str, int | None, Callable[[], asyncio.BaseProtocol], Any]] = [

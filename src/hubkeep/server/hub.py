@@ -8,6 +8,7 @@ from hubkeep.cloud.policies import Policies
 from hubkeep.connection.amqp.readers import Readers
 from hubkeep.connection.https.files import FileUpload
 from hubkeep.connection.tls import ListenerContexts
+from hubkeep.device.certification import Certification
 from hubkeep.device.identities import Identities
 from hubkeep.device.keys import key_to_text
 from hubkeep.errors import DeviceNotFound
@@ -27,10 +28,12 @@ class Hub:
         refusals: Refusals,
         readers: Readers,
         trust_bundle: Path,
+        certification: Certification,
     ) -> None:
         self.settings, self._policies, self._tls = settings, policies, tls
         self._identities, self._refusals, self._readers = identities, refusals, readers
         self.trust_bundle = trust_bundle.resolve()
+        self.certification = certification
         self.first_device_key = ""  # of a dev hub: the key of FIRST_DEVICE, base64
         self.ports: dict[str, int] = {}
         self.missing: dict[str, str] = {}  # listener to why it is not there

@@ -40,6 +40,7 @@ from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
 
 from .authorities import SqlAuthorities
+from .certificates import SqlCertificates, SqlDenials, SqlRevocationLists
 from .configurations import SqlConfigurations
 from .consumer_groups import SqlConsumerGroups
 from .enrolments import SqlEnrolments
@@ -93,9 +94,12 @@ class Registry:
         self.twins = SqlTwins(writer, look_up)
         self.fleet = SqlFleet(reading)
         self.policies = SqlPolicies(writer, reading, seal)
-        self.authorities = SqlAuthorities(writer, reading)
+        self.authorities = SqlAuthorities(writer, reading, look_up)
+        self.denials = SqlDenials(writer, reading)
+        self.revocation_lists = SqlRevocationLists(writer, reading)
         self.refusals = SqlRefusals(writer, reading)
         self.commits = GroupCommit(writer)
+        self.certificates = SqlCertificates(self.commits, reading, look_up)
         self.queues = SqlQueues(self.commits, look_up)
         self.subscriptions = SqlSubscriptions(self.commits, look_up)
         self.consumer_groups = SqlConsumerGroups(writer, reading)

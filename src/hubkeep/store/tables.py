@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0019"  # the newest migration
+HEAD: Final = "0020"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -181,6 +181,88 @@ AUTHORITY: Final = Table(
     Column("updated", Float, nullable=False),
     Column("code", String, nullable=False),
     Column("code_expires", Float, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("chain", Text, nullable=False),  # JSON array of base64
+    Column("key", String, nullable=False),
+    Column("vouched", Boolean, nullable=False),
+    Column("allowed_ids", Text, nullable=False),  # JSON array
+    Column("days", Float, nullable=False),
+    Column("revocation", String, nullable=False),
+    Column("crl_url", String, nullable=False),
+    Column("ocsp_url", String, nullable=False),
+)
+
+# What the hub's own authorities issued: written before it is signed.
+ISSUED: Final = Table(
+    "issued_certificate",
+    METADATA,
+    Column("authority", String, primary_key=True),
+    Column("serial", String, primary_key=True),
+    Column("device_id", String, nullable=False),
+    Column("module_id", String, nullable=False),
+    Column("identity_generation", String, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("key_sha256", String, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("issued", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("not_after", Float, nullable=False),
+    Column("door", String, nullable=False),
+    Column("first_used", Float, nullable=False),
+    Column("last_used", Float, nullable=False),
+    Column("superseded", Float, nullable=False),
+    Column("revoked", Float, nullable=False),
+    Column("reason", String, nullable=False),
+)
+Index("issued_to", ISSUED.c.device_id, ISSUED.c.module_id, ISSUED.c.issued)
+Index("issued_key", ISSUED.c.key_sha256)
+Index("issued_when", ISSUED.c.issued)
+Index("issued_revoked", ISSUED.c.authority, ISSUED.c.not_after, sqlite_where=ISSUED.c.revoked > 0)
+
+# Certificates of an older generation than this are void; no row: the first generation.
+CREDENTIAL_GENERATION: Final = Table(
+    "credential_generation",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    Column("generation", Integer, nullable=False),
+)
+
+# Which identities an authority spoke for, and when last.
+AUTHORITY_USE: Final = Table(
+    "authority_use",
+    METADATA,
+    Column("authority", String, primary_key=True),
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    Column("last_used", Float, nullable=False),
+)
+
+# Certificates and keys that nobody may show.
+DENIAL: Final = Table(
+    "denial",
+    METADATA,
+    Column("mark", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("value", String, nullable=False),
+    Column("issuer", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("by", String, nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+# Of each authority the newest revocation list: signed here, fetched, or uploaded.
+REVOCATION_LIST: Final = Table(
+    "revocation_list",
+    METADATA,
+    Column("authority", String, primary_key=True),
+    Column("list", LargeBinary, nullable=False),  # DER
+    Column("number", String, nullable=False),  # CRLNumber has up to 20 octets
+    Column("updated", Float, nullable=False),
+    Column("next_update", Float, nullable=False),
+    Column("fetched", Float, nullable=False),
+    Column("failure", String, nullable=False),
 )
 
 # Keys that the hub signs with, by what for.

@@ -1,7 +1,7 @@
 """Operators' view of the certificate authorities that speak for devices. Source: provisioning-and-pki 3.6."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -9,9 +9,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.device.authorities import Authorities
+from hubkeep.device.own_authorities import OwnAuthorities, check_days
 from hubkeep.errors import BadRequest
 from hubkeep.limits import HTTP_SERVICE_BODY
-from hubkeep.model import Authority
+from hubkeep.model import Authority, RevocationMode
 
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
@@ -26,18 +27,53 @@ class AuthorityBody(msgspec.Struct, rename="camel"):
     is_verified: bool = False
 
 
+class IssuerBody(msgspec.Struct, rename="camel"):
+    """key: ``file``, or a PKCS#11 URI. request: the root is elsewhere, and signs what is answered."""
+
+    root: str = ""
+    algorithm: str = "P-256"
+    key: str = "file"
+    days: float = 0.0
+    request: bool = False
+
+
+class ChainBody(msgspec.Struct, rename="camel"):
+    """chain: PEM, the authority's own certificate first."""
+
+    chain: str
+
+
+class StateBody(msgspec.Struct, rename="camel"):
+    state: Literal["staged", "active", "retiring", "revoked"]
+
+
+class AuthorityChanges(msgspec.Struct, rename="camel"):
+    """What is to change of an authority."""
+
+    allowed_ids: list[str] | None = None
+    days: float | None = None
+    revocation: RevocationMode | None = None
+    crl_url: str | None = None
+    ocsp_url: str | None = None
+
+
 class AuthoritySurface:
-    def __init__(self, authorities: Authorities) -> None:
-        self._authorities = authorities
+    def __init__(self, authorities: Authorities, own: OwnAuthorities) -> None:
+        self._authorities, self._own = authorities, own
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
             Endpoint("admin/cas/list", self.list, "service", dated=False),
             Endpoint("admin/cas/get", self.get, "service", dated=False),
             Endpoint("admin/cas/put", self.put, "service", dated=False),
+            Endpoint("admin/cas/patch", self.patch, "service", dated=False),
             Endpoint("admin/cas/delete", self.delete, "service", dated=False),
             Endpoint("admin/cas/challenge", self.challenge, "service", dated=False),
             Endpoint("admin/cas/proof", self.proof, "service", dated=False),
+            Endpoint("admin/cas/state", self.state, "service", dated=False),
+            Endpoint("admin/cas/make", self.make, "service", dated=False),
+            Endpoint("admin/cas/request", self.request, "service", dated=False),
+            Endpoint("admin/cas/install", self.install, "service", dated=False),
         )
 
     async def list(self, _exchange: Exchange) -> web.StreamResponse:
@@ -57,9 +93,41 @@ class AuthoritySurface:
         return _answer(await self._authorities.create(name, content, verified=upload.is_verified))
 
     async def delete(self, exchange: Exchange) -> web.StreamResponse:
-        """DELETE /api/cas/{name}"""
-        await self._authorities.delete(exchange.values["name"], _etag(exchange))
+        """DELETE /api/cas/{name}?force=true: even if devices were let in by it lately."""
+        force = exchange.query.get("force", "").lower() == "true"
+        deleted = await self._authorities.delete(exchange.values["name"], _etag(exchange), force=force)
+        await self._own.removed(deleted)
         return no_content()
+
+    async def patch(self, exchange: Exchange) -> web.StreamResponse:
+        """PATCH /api/cas/{name}: for whom it may speak, how long what it issues lasts, what it is asked of."""
+        changes = json_as(AuthorityChanges, await exchange.body(HTTP_SERVICE_BODY.value))
+        check_days(changes.days or 0.0)
+        given = msgspec.structs.asdict(changes)
+        return _answer(await self._authorities.change(exchange.values["name"], **given, etag=_etag(exchange)))
+
+    async def state(self, exchange: Exchange) -> web.StreamResponse:
+        """POST /api/cas/{name}/state: staged, active, retiring, revoked."""
+        wanted = json_as(StateBody, await exchange.body(HTTP_SERVICE_BODY.value))
+        return _answer(await self._authorities.move(exchange.values["name"], wanted.state, _etag(exchange)))
+
+    async def make(self, exchange: Exchange) -> web.StreamResponse:
+        """POST /api/cas/{name}/issuer: an authority of the hub's own, which issues certificates to devices."""
+        wanted, name = json_as(IssuerBody, await exchange.body(HTTP_SERVICE_BODY.value)), exchange.values["name"]
+        given = {"algorithm": wanted.algorithm, "place": wanted.key, "days": wanted.days}
+        if wanted.request:
+            waiting = await self._own.request(name, **given)  # type: ignore[arg-type]  # as read
+            return json_answer(_json(waiting.authority) | {"request": waiting.request}, etag=waiting.authority.etag)
+        return _answer(await self._own.create(name, root=wanted.root, **given))  # type: ignore[arg-type]  # as read
+
+    async def request(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /api/cas/{name}/request: what a root elsewhere signs."""
+        return json_answer({"request": await self._own.request_of(exchange.values["name"])})
+
+    async def install(self, exchange: Exchange) -> web.StreamResponse:
+        """POST /api/cas/{name}/certificate: what the root has signed, and the certificates above it."""
+        chain = json_as(ChainBody, await exchange.body(HTTP_SERVICE_BODY.value)).chain
+        return _answer(await self._own.install(exchange.values["name"], chain.encode()))
 
     async def challenge(self, exchange: Exchange) -> web.StreamResponse:
         """POST /api/cas/{name}/challenge: a new verification code."""
@@ -81,19 +149,37 @@ def _answer(authority: Authority) -> web.StreamResponse:
 
 
 def _json(authority: Authority) -> dict[str, Any]:
-    certificate = x509.load_der_x509_certificate(authority.certificate)
-    value = {
+    value: dict[str, Any] = {
         "name": authority.name,
+        "kind": authority.kind,
         "state": authority.state,
         "etag": authority.etag,
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
-        "thumbprint": authority.sha256,
-        "expires": time_stamp(certificate.not_valid_after_utc.timestamp()),
         "created": time_stamp(authority.created),
         "updated": time_stamp(authority.updated),
-        "certificate": certificate.public_bytes(Encoding.PEM).decode(),
+        "allowedIds": authority.allowed_ids,
+        "revocation": authority.revocation,
+        "crlUrl": authority.crl_url,
+        "ocspUrl": authority.ocsp_url,
+        "key": authority.key,
+        "days": authority.days,
+        "isVouchedFor": authority.vouched,
+        "chain": [_pem(each) for each in authority.chain],
     }
+    if authority.certificate:
+        certificate = x509.load_der_x509_certificate(authority.certificate)
+        value |= {
+            "subject": certificate.subject.rfc4514_string(),
+            "issuer": certificate.issuer.rfc4514_string(),
+            "thumbprint": authority.sha256,
+            "expires": time_stamp(certificate.not_valid_after_utc.timestamp()),
+            "certificate": _pem(authority.certificate),
+        }
+    else:
+        value |= {"subject": "", "issuer": "", "thumbprint": "", "expires": "", "certificate": ""}
     if authority.code:
         value |= {"verificationCode": authority.code, "codeExpires": time_stamp(authority.code_expires)}
     return value
+
+
+def _pem(der: bytes) -> str:
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()

@@ -15,8 +15,8 @@ from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
-from hubkeep.device.authorities import Authorities
 from hubkeep.device.bulk import BulkIdentities
+from hubkeep.device.certification import Certification
 from hubkeep.device.identities import Identities
 from hubkeep.device.provisioning.allocation import Allocation
 from hubkeep.device.provisioning.enrolments import Enrolments
@@ -46,6 +46,7 @@ from .answers import refusal_answer, standard_headers
 from .authorities import AuthoritySurface
 from .blobs import BlobSurface
 from .bulk import BulkSurface
+from .certificates import CertificateSurface
 from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
 from .digital_twins import DigitalTwinSurface
@@ -95,10 +96,10 @@ class HttpsListener:
         refusals: Refusals,
         policies: Policies,
         consumer_groups: ConsumerGroups,
-        authorities: Authorities,
         enrolments: Enrolments,
         registrations: Registrations,
         allocation: Allocation,
+        certification: Certification,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         mqtt: LinkFactory,
@@ -139,10 +140,18 @@ class HttpsListener:
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
-            *AuthoritySurface(authorities).endpoints(),
             *RegistrationSurface(registrations, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
             *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),
+            *AuthoritySurface(certification.authorities, certification.own).endpoints(),
+            *CertificateSurface(
+                identities,
+                certification.authorities,
+                certification.issuing,
+                certification.revoking,
+                certification.denials,
+                clock,
+            ).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 policies=policies,

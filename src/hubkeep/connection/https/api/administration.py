@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
-from hubkeep.errors import AuthorityExists, PreconditionFailed, QuotaExceeded, ResourceLimit
-from hubkeep.limits import HTTP_SERVICE_BODY
+from hubkeep.errors import QuotaExceeded, ResourceLimit
 
-from ..authorities import AuthorityBody
-from .rows import ETAG, IF_MATCH, JSON, Answer, Body, Count, Described, Etag, Parameter, Time, Told, empty, given
+from .rows import Answer, Count, Described, Parameter, Time, Told, empty, given
 
 
 class RecordedRefusal(Told, rename=None):
@@ -67,26 +65,6 @@ class ConsumerGroup(Told):
     fixed: bool
 
 
-class CertificateAuthority(Told, kw_only=True):
-    """An authority whose certificates devices may show, once it is verified."""
-
-    name: str
-    state: str
-    etag: Etag
-    subject: str
-    issuer: str
-    thumbprint: str
-    expires: Time
-    created: Time
-    updated: Time
-    certificate: Annotated[str, Meta(description="PEM.")]
-    verification_code: str | UnsetType = UNSET
-    code_expires: Time | UnsetType = UNSET
-
-
-_LIMIT: Final = HTTP_SERVICE_BODY.value
-_AUTHORITY: Final = given(CertificateAuthority, "The authority.", ETAG)
-
 ROWS: Final[Mapping[str, Described]] = {
     "admin/refusals": Described(
         "Show what was refused, and why",
@@ -123,30 +101,4 @@ ROWS: Final[Mapping[str, Described]] = {
         refusals=(QuotaExceeded,),
     ),
     "admin/groups/delete": Described("Delete a consumer group", empty("It is gone; its readers are detached.")),
-    "admin/cas/list": Described("List certificate authorities", given(list[CertificateAuthority], "By name.")),
-    "admin/cas/get": Described("Get a certificate authority", _AUTHORITY),
-    "admin/cas/put": Described(
-        "Register a certificate authority",
-        _AUTHORITY,
-        text="`isVerified` vouches for it without a proof. None is ever replaced.",
-        body=Body({JSON: AuthorityBody}, _LIMIT),
-        refusals=(AuthorityExists, QuotaExceeded),
-    ),
-    "admin/cas/delete": Described(
-        "Delete a certificate authority",
-        empty("It is gone; links that it vouched for are cut."),
-        headers=(IF_MATCH,),
-        refusals=(PreconditionFailed,),
-    ),
-    "admin/cas/challenge": Described(
-        "Ask for a verification code", _AUTHORITY, headers=(IF_MATCH,), refusals=(PreconditionFailed,)
-    ),
-    "admin/cas/proof": Described(
-        "Prove to hold an authority's key",
-        _AUTHORITY,
-        text="With a certificate whose common name is the code, signed by the authority.",
-        body=Body({JSON: AuthorityBody}, _LIMIT),
-        headers=(IF_MATCH,),
-        refusals=(PreconditionFailed,),
-    ),
 }

@@ -36,7 +36,7 @@ from hubkeep.model import Permission
 
 from ...operations import OPERATIONS, Operation
 from ...registration_documents import refused_number
-from . import administration, messages, provisioning, registry, transfers, twins
+from . import administration, certification, messages, provisioning, registry, transfers, twins
 from .rows import JSON, Answer, Body, Described, Parameter, Time, Told
 
 API_VERSION: Final = "2021-04-12"
@@ -47,6 +47,7 @@ ROWS: Final[Mapping[str, Described]] = {
     **messages.ROWS,
     **provisioning.ROWS,
     **administration.ROWS,
+    **certification.ROWS,
 }
 TITLES: Final[Mapping[str, str]] = {
     "devices": "Devices",
@@ -85,6 +86,7 @@ _VALUES: Final[Mapping[str, tuple[str, Any, str]]] = {
     "command": ("command", _TEXT, "The command, as the model names it."),
     "component": ("component", _TEXT, "The component, as the model names it."),
     "lock_token": ("lockToken", _TEXT, "From the ETag of what was received."),
+    "mark": ("mark", _TEXT, "What an entry of the deny-list is called."),
     "upload": ("correlationId", _TEXT, "From the answer that told where to upload to."),
     "scope": ("idScope", _TEXT, "Of the provisioning service."),
     "registration": ("registrationId", _TEXT, "The device's name in provisioning, in any case."),
