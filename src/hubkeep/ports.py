@@ -406,6 +406,17 @@ class RevocationListStore(Protocol):
     async def remove(self, authority: str) -> None: ...
 
 
+class FetchFailed(Exception):
+    """What was to be fetched did not come. Its text says why, for the operator."""
+
+
+class Fetch(Protocol):
+    """A document from an address that an administrator named; bounded, without redirects, where egress lets it."""
+
+    async def __call__(self, url: str, *, at_most: int, within: float, body: bytes = b"", kind: str = "") -> bytes:
+        """GET, or POST of ``body`` of the media type ``kind``. Raises FetchFailed, EgressRefused."""
+
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 KEY_ALGORITHMS: Final = ("P-256", "P-384", "RSA-3072")
 

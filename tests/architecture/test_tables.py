@@ -91,6 +91,14 @@ def test_what_is_open_to_anybody_says_why() -> None:
         "admin/openapi",
         "admin/trust-bundle",
         "files/write",
+        "revocation/list",
+        "revocation/ask",
+        "revocation/ask/get",
+        *(
+            f"est/{each}{label}"
+            for each in ("cacerts", "csrattrs", "serverkeygen", "fullcmc")
+            for label in ("", "/label")
+        ),
     }
     assert all(each.note for each in OPERATIONS if not each.any_of)
     assert all(allows(Permission(0), each) == (not each.any_of) for each in OPERATIONS)

@@ -50,6 +50,14 @@ def test_minute_8(hub: HubInThread, tmp_path: Path) -> None:
     assert hub.wait_for_events(1, device="first-device")[0]["body"] == "by certificate"
     assert "good for first-device" in ok(hub, "cert", "verify", certificate)
     assert "first-device" in ok(hub, "cert", "list", "--device", "first-device")
+    before = certificate.read_text()
+    where = ["--host", f"{hub.host_name}:{hub.hub.ports['https']}", "--trust", hub.trust_bundle]
+    assert "good until" in ok(None, "cert", "renew", certificate, *where)
+    assert certificate.read_text() != before
+    assert key.stat().st_mode & 0o777 == 0o600
+    both = tmp_path / "both.pem"
+    both.write_text(key.read_text() + certificate.read_text())
+    assert by_mqtt(hub, "first-device", both) == ACCEPTED
     assert "is there already" in fails(hub, "cert", "issue", "first-device", "--out", tmp_path)
     assert "is revoked" in ok(hub, "cert", "revoke", certificate, "--reason", "keyCompromise")
     assert "keyCompromise" in ok(hub, "cert", "denied")

@@ -58,6 +58,8 @@ class Credential(NamedTuple):
             return True
         if not self.of_events and tuple(path[: len(self.scope)]) != self.scope:
             return False
+        if right == "enrolling":
+            return self.certificate is not None and self.identity == ("devices", CERTIFIED) and not self.token
         if right == "identity":
             if identity[:2] == ("devices", CERTIFIED):  # no token stands in for a certificate (L-I8)
                 return self.identity == identity and not self.token

@@ -149,10 +149,10 @@ def fault(case: Case, answer: Answer) -> str:
     if case.allowed is None:
         return "" if status in {404, 405} else f"{shown}, though no row has it"
     if case.allowed:
-        return "" if status != 401 and status < 500 else f"{shown}, though it may"
+        return "" if status != 401 and (status < 500 or status == 501) else f"{shown}, though it may"
     is_genuine = case.credential.is_policy or bool(case.credential.identity)
     names = {"IotHubUnauthorizedAccess", "IotHubUnauthorized"} if is_genuine else {"IotHubUnauthorized"}
-    if case.credential.is_policy and case.right not in {"identity", "registrant"}:
+    if case.credential.is_policy and case.right not in {"identity", "registrant", "enrolling"}:
         names = {"IotHubUnauthorizedAccess"}
     return "" if status == 401 and code in names else f"{shown}, though it may not"
 

@@ -249,6 +249,27 @@ def update(
 
 
 @app.command()
+def crl(
+    name: NameArgument,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A list (DER or PEM); none: show it.")] = None,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give the hub the revocation list of a registered authority, or show what it knows of it."""
+    with client_of(data, connection_string) as client:
+        if file is None:
+            told = client.get(f"{path_of(name)}/crl")
+        else:
+            told = client.put_bytes(f"{path_of(name)}/crl", read_file(file))
+    if as_json:
+        print_json(told)
+    else:
+        fields = {"entries": told["entries"], "number": told["number"], "good until": told["nextUpdate"]}
+        print_fields(fields | {"fetched": told["fetched"], "failure": told["failure"]})
+
+
+@app.command()
 def delete(
     name: NameArgument,
     force: Annotated[bool, typer.Option("--force", help="Even if devices were let in by it lately.")] = False,

@@ -20,6 +20,7 @@ from .certificate_files import (
     write_key,
     write_public,
 )
+from .certificate_renewal import renew
 from .failure import FAILED, MISUSED, CommandFailure
 from .options import (
     DEFAULT_DATA,
@@ -36,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Certificates of devices: issue, renew, list, revoke, deny, verify; authorities (ca)."
 )
 app.add_typer(authorities.app, name="ca")
+app.command()(renew)
 
 ReasonOption = Annotated[
     str,

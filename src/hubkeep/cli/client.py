@@ -128,13 +128,17 @@ class HubClient:
         """A body as it is, its properties as headers."""
         self._ask("POST", path, {}, content, {"Content-Type": "application/octet-stream", **headers})
 
+    def put_bytes(self, path: str, content: bytes) -> Any:
+        """The JSON of the answer to a body as it is."""
+        return self._ask("PUT", path, {}, content, {"Content-Type": "application/octet-stream"})
+
     def _ask(
         self, method: str, path: str, query: dict[str, object], payload: bytes | None, headers: dict[str, str]
     ) -> Any:
         response = self._send(method, path, query, payload, headers)
         content = response.read()
         if response.status >= 400:
-            raise _refused(response, content)
+            raise refusal_of(response, content)
         return json.loads(content) if content else None
 
     def bulk(self, records: Sequence[Any]) -> dict[str, Any]:
@@ -151,7 +155,7 @@ class HubClient:
         content = response.read()
         answer = json.loads(content) if content else {}
         if response.status >= 400 and "errors" not in answer:
-            raise _refused(response, content)
+            raise refusal_of(response, content)
         return dict(answer)
 
     def page(self, path: str, body: Any, size: int, continuation: str) -> tuple[list[Any], str]:
@@ -162,7 +166,7 @@ class HubClient:
         response = self._send("POST", path, {}, json.dumps(body).encode(), headers)
         content = response.read()
         if response.status >= 400:
-            raise _refused(response, content)
+            raise refusal_of(response, content)
         return json.loads(content), response.headers.get("x-ms-continuation", "")
 
     def get_page(self, path: str, size: int, **query: object) -> Any:
@@ -173,7 +177,7 @@ class HubClient:
         """The bytes of a file as they come."""
         response = self._send("GET", path, {}, None, {})
         if response.status >= 400:
-            raise _refused(response, response.read())
+            raise refusal_of(response, response.read())
         try:
             while chunk := response.read(_DOWNLOAD_BYTES):
                 yield chunk
@@ -184,7 +188,7 @@ class HubClient:
         """The lines of an answer that does not end, which has begun; empty lines only tell that it lives."""
         response = self._send("GET", path, query, None, {})
         if response.status >= 400:
-            raise _refused(response, response.read())
+            raise refusal_of(response, response.read())
         return _lines_of(response)
 
     def server_time(self) -> str:
@@ -264,7 +268,8 @@ def _lines_of(response: http.client.HTTPResponse) -> Iterator[str]:
     raise CommandFailure("the hub ended the connection", "does it still run? hubkeep doctor", UNREACHABLE)
 
 
-def _refused(response: http.client.HTTPResponse, content: bytes) -> CommandFailure:
+def refusal_of(response: http.client.HTTPResponse, content: bytes) -> CommandFailure:
+    """What a refusing answer tells."""
     try:
         body = json.loads(content)
         if "errorCode" in body:  # of the provisioning service

@@ -5,8 +5,10 @@ time, whether the identity exists or not.
 """
 
 import asyncio
+import binascii
 import hmac
 import os
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -24,6 +26,7 @@ from .operations import BY_NAME, allows
 from .registration_credentials import RegistrationCredentials
 
 _DECOY: Final = os.urandom(32)
+_LATE: Final = 60.0  # seconds that a certificate after its end proves anything: one request long
 _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
 
 
@@ -75,6 +78,29 @@ class Authentication:
             return await self._device(device_id, module_id, token, link)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
+
+    async def enrolling(self, header: str | None, link: LinkInfo, *, operation: str, is_renewal: bool) -> Principal:
+        """A device that asks for a certificate of its own, named by the one that it shows, or by Basic with its own
+        token as password. is_renewal: the certificate alone counts, also a little after its end.
+
+        Raises Unauthorized, DeviceDisabled; recorded.
+        """
+        name, token, began = "", None, _now()
+        try:
+            if header is not None:
+                if is_renewal:  # one good proof excuses no other
+                    raise Unauthorized(reason="a certificate is renewed with itself, and with no token beside it")
+                name, token = _basic(header)
+            elif link.certificates:
+                leaf = client_certificates.checked_leaf(link.certificates, self._clock.now(), self._grace(is_renewal))
+                name = client_certificates.common_name(leaf) or ""
+            device_id, _, module_id = name.partition("/")
+            principal = await self._device(
+                device_id, module_id, token, link, grace=self._grace(is_renewal), is_own=True
+            )
+        except HubError as error:
+            raise await self._refused(error, began, link, name, operation, token) from None
+        return principal
 
     async def registration(
         self, id_scope: str, registration_id: str, token: str | None, link: LinkInfo, *, operation: str
@@ -181,13 +207,28 @@ class Authentication:
 
     # -- from a token to who signed it -------------------------------------------------------------------------------
 
-    async def _device(self, device_id: str, module_id: str, token: str | None, link: LinkInfo) -> Principal:
+    def _grace(self, is_renewal: bool) -> float:
+        return float(self._limits.certificate_grace) if is_renewal else 0.0
+
+    async def _device(
+        self,
+        device_id: str,
+        module_id: str,
+        token: str | None,
+        link: LinkInfo,
+        *,
+        grace: float = 0.0,
+        is_own: bool = False,
+    ) -> Principal:
+        """grace: see DeviceTrust.prove. is_own: no policy may act for the identity."""
         proved = self.changes.count
         identity = await self._identities.get(device_id, module_id)
         path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
         if not token:  # none, or one of no bytes (L-I8)
-            return await self._by_certificate(identity, path, link.certificates, proved)
+            return await self._by_certificate(identity, path, link.certificates, proved, grace)
         parsed = _parsed(token)
+        if parsed.skn and is_own:
+            raise Unauthorized(reason="a policy's token gets no certificate for a device", remedy="hubkeep cert issue")
         if parsed.skn:
             principal = self._by_policy(parsed, text_key=False)
             if not principal.permissions & Permission.DEVICE_CONNECT:
@@ -223,13 +264,18 @@ class Authentication:
         )
 
     async def _by_certificate(
-        self, identity: Identity | None, path: tuple[str, ...], certificates: Sequence[bytes], proved: int
+        self,
+        identity: Identity | None,
+        path: tuple[str, ...],
+        certificates: Sequence[bytes],
+        proved: int,
+        grace: float = 0.0,
     ) -> Principal:
         _waste(2)
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {path[1]}")
         proof = None
-        if identity.authentication == "sas" and certificates:
+        if identity.authentication in {"sas", "selfSigned"} and certificates:
             proof = await self._trust.prove_issued(identity, tuple(certificates))
         if identity.authentication not in _BY_CERTIFICATE and proof is None:
             ignored = "; a certificate does not stand in for it" if certificates else ""
@@ -242,7 +288,7 @@ class Authentication:
             await self._trust.adopt(identity)
             proved = self.changes.count  # that one was our own
         else:
-            proof = await self._trust.prove(identity, tuple(certificates))
+            proof = await self._trust.prove(identity, tuple(certificates), grace=grace)
             await self._check_enabled(identity)
         return Principal(
             permissions=Permission.DEVICE_CONNECT,
@@ -250,7 +296,7 @@ class Authentication:
             module_id=identity.module_id,
             generation_id=identity.generation_id,
             scope=path,
-            expires=proof.expires,
+            expires=self._clock.now() + _LATE if proof.is_late else proof.expires,
             auth_scope="module" if identity.module_id else "device",
             auth_type="x509",
             key=proof.slot,
@@ -403,6 +449,20 @@ def _wants_certificate(identity: Identity) -> Unauthorized:
         reason=f"the identity authenticates by {identity.authentication}: tokens for it are refused",
         remedy="connect with its certificate and without a token, or give it symmetric keys",
     )
+
+
+def _basic(header: str) -> tuple[str, str]:
+    """User and password of a Basic credential (RFC 7617)."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        if scheme.lower() != "basic":
+            raise Unauthorized(reason="the Authorization header is not Basic, and names no device")
+        name, _, secret = b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise Unauthorized(reason="the Basic credential is not base64 of a name and a password") from None
+    if not secret:  # it would be taken for none, and the certificate would count that names somebody else
+        raise Unauthorized(reason="the Basic credential has no password")
+    return name, secret
 
 
 def _parsed(token: str | None) -> sas.SasToken:

@@ -39,7 +39,7 @@ class Proof(NamedTuple):
     """slot: which thumbprint matched. authority: the registered one that vouched for it. One of both is empty.
 
     expires: Unix seconds of its end, when its links must go. marks: what the deny-list knows its certificates by.
-    leaf: parsed. is_late: its end has passed, and it may be renewed with alone.
+    leaf, above: parsed; the nearest first. is_late: its end has passed, and it may be renewed with alone.
     """
 
     slot: Literal["primary", "secondary", ""]
@@ -47,6 +47,7 @@ class Proof(NamedTuple):
     authority: str = ""
     marks: tuple[str, ...] = ()
     leaf: x509.Certificate | None = None
+    above: Sequence[x509.Certificate] = ()
     is_late: bool = False
 
 
@@ -83,7 +84,7 @@ def prove(
     _check_name(leaf, identity.name)
     path = paths.find(leaf, certificates[1:], leaf.not_valid_after_utc.timestamp() if is_late else now, denies)
     check_usage(leaf)
-    return Proof("", path.expires, path.authority, (*marks, *path.marks), leaf, is_late)
+    return Proof("", path.expires, path.authority, (*marks, *path.marks), leaf, path.above, is_late)
 
 
 def checked_leaf(certificates: Sequence[bytes], now: float, grace: float = 0.0) -> x509.Certificate:

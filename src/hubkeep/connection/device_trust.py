@@ -14,6 +14,8 @@ from cryptography import x509
 from hubkeep.device.authorities import Authorities, may_speak_for
 from hubkeep.device.certificate_uses import CertificateUses
 from hubkeep.device.denials import DenyList
+from hubkeep.device.foreign_answers import ForeignAnswers
+from hubkeep.device.foreign_lists import ForeignLists
 from hubkeep.device.profiles import generation_of, generation_uri
 from hubkeep.errors import Unauthorized
 from hubkeep.model import Authority, Identity, IssuedCertificate
@@ -27,7 +29,10 @@ log: Final = logging.getLogger(__name__)
 
 
 class DeviceTrust:
-    """adopt: makes an identity one that certificates of authorities open. hub_name: as in certificates of the hub."""
+    """adopt: makes an identity one that certificates of authorities open. hub_name: as in certificates of the hub.
+
+    lists, answers: what others say of revocation.
+    """
 
     def __init__(
         self,
@@ -35,11 +40,14 @@ class DeviceTrust:
         denials: DenyList,
         issued: CertificateStore,
         uses: CertificateUses,
+        lists: ForeignLists,
+        answers: ForeignAnswers,
         adopt: Callable[[Identity], Awaitable[Identity]],
         clock: Clock,
         hub_name: str,
     ) -> None:
         self._authorities, self._denials, self._issued, self._uses = authorities, denials, issued, uses
+        self._lists, self._answers = lists, answers
         self._adopt, self._clock, self._hub_name = adopt, clock, hub_name
         self._paths = DevicePaths(authorities.trusted)
 
@@ -64,8 +72,12 @@ class DeviceTrust:
             record = await self._logged(authority, proof.leaf, certificates[0])
             serial = record.serial
             await self._check_record(record, identity, proof.leaf, now)
+            if proof.is_late:
+                await self._check_once(record)
         elif proof.is_late:
             raise Unauthorized(reason="expired: only the hub's own certificates can be renewed after their end")
+        self._lists.check(authority, (proof.leaf, *proof.above))
+        await self._answers.check(authority, proof.leaf, proof.above[0])
         if authority.state == "retiring" and not await self._was_seen(authority, identity):
             raise Unauthorized(
                 reason=f"chain: {authority.name!r} retires, and this identity was never let in by it",
@@ -76,10 +88,12 @@ class DeviceTrust:
         return proof
 
     async def prove_issued(self, identity: Identity, certificates: tuple[bytes, ...]) -> Proof | None:
-        """Whether an identity that has keys shows a certificate that the hub itself issued to it.
+        """Whether an identity that has keys, or thumbprints, shows a certificate that the hub itself issued to it.
 
-        That it does ends the time of its keys: call ``adopt`` then. None: no such certificate.
+        That it does ends their time: call ``adopt`` then. None: no such certificate.
         """
+        if not self._authorities.own():
+            return None
         try:
             proof = await self.prove(msgspec.structs.replace(identity, authentication=_BY_AUTHORITY), certificates)
         except Unauthorized:
@@ -109,6 +123,15 @@ class DeviceTrust:
                 remedy=f"its key may be in other hands: hubkeep cert ca state {authority.name} revoked",
             )
         return record
+
+    async def _check_once(self, record: IssuedCertificate) -> None:
+        """After its end a certificate renews once (4.12). Raises Unauthorized."""
+        for newest in await self._issued.find(device_id=record.device_id, module_id=record.module_id, most=1):
+            if newest.issued > record.not_after:
+                raise Unauthorized(
+                    reason="expired: it was renewed with once after its end, and that is over",
+                    remedy="use the newer certificate, or enrol the device anew",
+                )
 
     async def _check_record(
         self, record: IssuedCertificate, identity: Identity, leaf: x509.Certificate, now: float

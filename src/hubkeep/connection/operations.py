@@ -184,6 +184,27 @@ OPERATIONS: tuple[Operation, ...] = (
         (*_ALL, Permission.PROVISIONING_CONFIG),
         "id scope, linked hubs",
     ),
+    # certificates that devices get and renew themselves (EST)
+    Operation("est/cacerts", "https", "GET /.well-known/est/cacerts", (), "public certificates only"),
+    Operation("est/csrattrs", "https", "GET /.well-known/est/csrattrs", (), "what a request should be like"),
+    Operation("est/simpleenroll", "https", "POST /.well-known/est/simpleenroll", _DEVICE, "for itself"),
+    Operation("est/simplereenroll", "https", "POST /.well-known/est/simplereenroll", _DEVICE, "for itself"),
+    Operation("est/serverkeygen", "https", "POST /.well-known/est/serverkeygen", (), "never done: 501"),
+    Operation("est/fullcmc", "https", "POST /.well-known/est/fullcmc", (), "never done: 501"),
+    Operation("est/cacerts/label", "https", "GET /.well-known/est/{label}/cacerts", (), "public certificates only"),
+    Operation(
+        "est/csrattrs/label", "https", "GET /.well-known/est/{label}/csrattrs", (), "what a request should be like"
+    ),
+    Operation("est/simpleenroll/label", "https", "POST /.well-known/est/{label}/simpleenroll", _DEVICE, "for itself"),
+    Operation(
+        "est/simplereenroll/label", "https", "POST /.well-known/est/{label}/simplereenroll", _DEVICE, "for itself"
+    ),
+    Operation("est/serverkeygen/label", "https", "POST /.well-known/est/{label}/serverkeygen", (), "never done: 501"),
+    Operation("est/fullcmc/label", "https", "POST /.well-known/est/{label}/fullcmc", (), "never done: 501"),
+    # what anybody may know of revocation
+    Operation("revocation/list", "https", "GET /crl/{file}", (), "a signed list of serial numbers"),
+    Operation("revocation/ask", "https", "POST /ocsp/{authority}", (), "OCSP: whether a serial number was revoked"),
+    Operation("revocation/ask/get", "https", "GET /ocsp/{authority}/{request}", (), "the same"),
     # the hub's own administration
     Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
     Operation("admin/events", "https", "GET /api/events", _SERVICE, "live events as JSON lines, for hubkeep monitor"),
@@ -203,6 +224,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/cas/make", "https", "POST /api/cas/{name}/issuer", _ALL),
     Operation("admin/cas/request", "https", "GET /api/cas/{name}/request", _ALL),
     Operation("admin/cas/install", "https", "POST /api/cas/{name}/certificate", _ALL),
+    Operation("admin/cas/crl", "https", "GET /api/cas/{name}/crl", _ALL),
+    Operation("admin/cas/crl/put", "https", "PUT /api/cas/{name}/crl", _ALL),
     Operation("admin/certificates/issue", "https", "POST /api/certificates", _ALL),
     Operation("admin/certificates/list", "https", "GET /api/certificates", _ALL),
     Operation("admin/certificates/revoke", "https", "POST /api/certificates/revoke", _ALL),

@@ -10,14 +10,19 @@ from hubkeep.ports import (
     CertificateStore,
     Clock,
     DenialStore,
+    Fetch,
+    RevocationListStore,
     SigningKeys,
 )
 
 from .authorities import Authorities
 from .certificate_uses import CertificateUses
 from .denials import DenyList
+from .foreign_answers import ForeignAnswers
+from .foreign_lists import ForeignLists
 from .issuing import Issuing, Publishing
 from .own_authorities import OwnAuthorities
+from .published_lists import PublishedLists
 from .revoking import Revoking
 
 
@@ -25,6 +30,7 @@ class CertificationStores(NamedTuple):
     authorities: AuthorityStore
     certificates: CertificateStore
     denials: DenialStore
+    lists: RevocationListStore
     keys: SigningKeys
 
 
@@ -36,6 +42,9 @@ class Certification(NamedTuple):
     issuing: Issuing
     denials: DenyList
     revoking: Revoking
+    published: PublishedLists
+    lists: ForeignLists
+    answers: ForeignAnswers
     uses: CertificateUses
     issued: CertificateStore
     hub_name: str
@@ -48,12 +57,15 @@ class Certification(NamedTuple):
         clock: Clock,
         limits: Limits,
         *,
+        fetch: Fetch,
         hub_name: str,
         publishing: Publishing,
         reuse_keys: bool,
         public_roots: Callable[[], Collection[bytes]],
     ) -> Self:
-        """public_roots: see Authorities. publishing, reuse_keys: see Issuing."""
+        """fetch: for what others say of revocation. public_roots: see Authorities. publishing, reuse_keys: see
+        Issuing.
+        """
         denials = DenyList(stores.denials, bus, clock)
         await denials.load()
         authorities = Authorities(stores.authorities, denials, bus, clock, public_roots)
@@ -71,6 +83,13 @@ class Certification(NamedTuple):
             reuse_keys=reuse_keys,
         )
         revoking = Revoking(authorities, stores.certificates, denials, bus, clock)
+        published = PublishedLists(authorities, own, stores.certificates, stores.lists, bus, clock)
+        await published.load()
+        lists = ForeignLists(authorities, stores.lists, fetch, bus, clock)
+        await lists.load()
+        answers = ForeignAnswers(fetch, clock)
         overlap = float(limits.certificate_overlap)
         uses = CertificateUses(stores.authorities, stores.certificates, clock, overlap=overlap)
-        return cls(authorities, own, issuing, denials, revoking, uses, stores.certificates, hub_name)
+        return cls(
+            authorities, own, issuing, denials, revoking, published, lists, answers, uses, stores.certificates, hub_name
+        )

@@ -47,7 +47,7 @@ def issuing_certificate(
     subject = _named(name) if isinstance(name, str) else name
     builder = _builder(subject, root.subject, public_key, now, days, root.not_valid_after_utc)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-    builder = builder.add_extension(_above(root), critical=False)
+    builder = builder.add_extension(above(root), critical=False)
     return _of_authority(builder, path_length=0).sign(root_key, hashes.SHA256())
 
 
@@ -70,7 +70,7 @@ def device_builder(
         .add_extension(key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(generation)]), critical=False)
-        .add_extension(_above(issuer), critical=False)
+        .add_extension(above(issuer), critical=False)
     )
     if crl_urls:
         points = [x509.DistributionPoint([x509.UniformResourceIdentifier(each)], None, None, None) for each in crl_urls]
@@ -96,7 +96,7 @@ def responder_certificate(
         .add_extension(key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
         .add_extension(x509.OCSPNoCheck(), critical=False)
-        .add_extension(_above(issuer), critical=False)
+        .add_extension(above(issuer), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
 
@@ -164,7 +164,7 @@ def _of_authority(builder: x509.CertificateBuilder, path_length: int | None) -> 
     return builder.add_extension(constraints, critical=True).add_extension(key_usage(key_cert_sign=True), critical=True)
 
 
-def _above(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def above(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     try:
         identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:

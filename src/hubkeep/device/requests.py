@@ -23,11 +23,15 @@ _UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.Duplicat
 
 
 class SigningRequest(NamedTuple):
-    """key_sha256: of the public key info, hexadecimal, upper case. names: common names, as they stand."""
+    """key_sha256: of the public key info, hexadecimal, upper case. names: common names, as they stand.
+
+    alternative: the subjectAltName that it asks for, which nobody copies.
+    """
 
     public_key: Any
     key_sha256: str
     names: tuple[str, ...]
+    alternative: x509.SubjectAlternativeName | None = None
 
 
 def read_request(content: bytes) -> SigningRequest:
@@ -37,7 +41,7 @@ def read_request(content: bytes) -> SigningRequest:
     try:
         request = _loaded(content)
         key, is_signed, digest = request.public_key(), request.is_signature_valid, request.signature_hash_algorithm
-        _ = request.extensions
+        alternative = _alternative(request.extensions)
         names = tuple(str(each.value) for each in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
     except _UNREADABLE:
         raise RequestRefused("The certificate request cannot be read.") from None
@@ -47,7 +51,7 @@ def read_request(content: bytes) -> SigningRequest:
         raise RequestRefused(f"The key of the request is too weak: {found}.", remedy=WANTED)
     if is_weak_hash(digest):
         raise RequestRefused("The request is signed with a weak hash: use SHA-256.")
-    return SigningRequest(key, key_fingerprint(key), names)
+    return SigningRequest(key, key_fingerprint(key), names, alternative)
 
 
 def key_fingerprint(public_key: Any) -> str:
@@ -63,6 +67,13 @@ def check_names(request: SigningRequest, name: str) -> None:
             "The common name of the request is not the identity's.",
             reason=f"the request is made out to {told}, who asks is {name!r}",
         )
+
+
+def _alternative(extensions: x509.Extensions) -> x509.SubjectAlternativeName | None:
+    try:
+        return extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _loaded(content: bytes) -> x509.CertificateSigningRequest:

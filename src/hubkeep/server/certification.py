@@ -1,5 +1,6 @@
 """Puts together what decides over certificates of devices."""
 
+import contextlib
 import functools
 
 from hubkeep.cloud.secrets import write_secret
@@ -8,23 +9,37 @@ from hubkeep.connection.public_roots import public_roots
 from hubkeep.device.certification import Certification, CertificationStores
 from hubkeep.device.identities import Identities
 from hubkeep.device.issuing import Publishing
+from hubkeep.endpoints.fetching import Fetching
+from hubkeep.endpoints.http_client import HttpClient
 from hubkeep.limits import Limits
-from hubkeep.ports import Bus, Clock, Seal
+from hubkeep.ports import Bus, Clock, Egress, Seal
 from hubkeep.settings import Settings
 from hubkeep.store.registry import Registry
 from hubkeep.store.signing_keys import SealedKeys
 
 
 async def opened_certification(
-    settings: Settings, registry: Registry, seal: Seal, bus: Bus, clock: Clock, limits: Limits
+    settings: Settings,
+    registry: Registry,
+    seal: Seal,
+    bus: Bus,
+    egress: Egress,
+    clock: Clock,
+    limits: Limits,
+    up: contextlib.AsyncExitStack,
 ) -> Certification:
+    """What others say of revocation is fetched over a client of its own, until ``up`` closes."""
+    http = await up.enter_async_context(HttpClient(egress))
     keys = SealedKeys(settings.data / "keys" / "authorities", seal, write_secret)
-    stores = CertificationStores(registry.authorities, registry.certificates, registry.denials, keys)
+    stores = CertificationStores(
+        registry.authorities, registry.certificates, registry.denials, registry.revocation_lists, keys
+    )
     return await Certification.loaded(
         stores,
         bus,
         clock,
         limits,
+        fetch=Fetching(http),
         hub_name=settings.host_name,
         publishing=Publishing(settings.certificates.public_url),
         reuse_keys=settings.certificates.reuse_keys,
@@ -38,6 +53,8 @@ def device_trust(certification: Certification, identities: Identities, clock: Cl
         certification.denials,
         certification.issued,
         certification.uses,
+        certification.lists,
+        certification.answers,
         functools.partial(identities.update, etag="*"),
         clock,
         certification.hub_name,

@@ -103,7 +103,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await registry.identities.disconnect_all(clock.now())
         consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
         await consumer_groups.load()
-        certification = await opened_certification(settings, registry, seal, bus, clock, limits)
+        certification = await opened_certification(settings, registry, seal, bus, egress, clock, limits, up)
         encoding = AmqpEventEncoding()
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
         to_device = CloudToDevice(registry.queues, bus, clock, limits, count_lapsed_locks=settings.count_lapsed_locks)
@@ -259,6 +259,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (600.0, provisioning.registrations.sweep, "registrations"),
             (1.0, certification.uses.flush, "uses of certificates"),
             (3600.0, certification.denials.tidy, "the deny-list"),
+            (30.0, certification.lists.fetch_due, "revocation lists"),
         ):
             tasks.append(background.create_task(every(seconds, job, name)))
         if file_upload is not None:

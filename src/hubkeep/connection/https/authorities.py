@@ -9,9 +9,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.device.authorities import Authorities
+from hubkeep.device.foreign_lists import ForeignLists, ListStatus
 from hubkeep.device.own_authorities import OwnAuthorities, check_days
-from hubkeep.errors import BadRequest
-from hubkeep.limits import HTTP_SERVICE_BODY
+from hubkeep.errors import BadRequest, NotFound
+from hubkeep.limits import CRL_BYTES, HTTP_SERVICE_BODY
 from hubkeep.model import Authority, RevocationMode
 
 from ..timestamps import time_stamp
@@ -58,8 +59,8 @@ class AuthorityChanges(msgspec.Struct, rename="camel"):
 
 
 class AuthoritySurface:
-    def __init__(self, authorities: Authorities, own: OwnAuthorities) -> None:
-        self._authorities, self._own = authorities, own
+    def __init__(self, authorities: Authorities, own: OwnAuthorities, lists: ForeignLists) -> None:
+        self._authorities, self._own, self._lists = authorities, own, lists
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -74,6 +75,8 @@ class AuthoritySurface:
             Endpoint("admin/cas/make", self.make, "service", dated=False),
             Endpoint("admin/cas/request", self.request, "service", dated=False),
             Endpoint("admin/cas/install", self.install, "service", dated=False),
+            Endpoint("admin/cas/crl", self.show_list, "service", dated=False),
+            Endpoint("admin/cas/crl/put", self.put_list, "service", dated=False),
         )
 
     async def list(self, _exchange: Exchange) -> web.StreamResponse:
@@ -139,6 +142,18 @@ class AuthoritySurface:
         name, content = exchange.values["name"], upload.certificate.encode()
         return _answer(await self._authorities.prove(name, content, _etag(exchange)))
 
+    async def show_list(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /api/cas/{name}/crl: what the hub knows of the revocation list of a registered authority."""
+        name = self._authorities.get(exchange.values["name"]).name
+        if (status := self._lists.status(name)) is None:
+            raise NotFound(reason=f"{name!r} has no revocation list here")
+        return json_answer(_list(status))
+
+    async def put_list(self, exchange: Exchange) -> web.StreamResponse:
+        """PUT /api/cas/{name}/crl: a list, DER or PEM."""
+        content = await exchange.body(CRL_BYTES.value)
+        return json_answer(_list(await self._lists.upload(exchange.values["name"], content)))
+
 
 def _etag(exchange: Exchange) -> str:
     return normal_etag(exchange.request.headers.get("If-Match", "")) or "*"
@@ -183,3 +198,13 @@ def _json(authority: Authority) -> dict[str, Any]:
 
 def _pem(der: bytes) -> str:
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+
+
+def _list(status: ListStatus) -> dict[str, Any]:
+    return {
+        "entries": status.entries,
+        "number": str(status.number),
+        "nextUpdate": time_stamp(status.next_update) if status.next_update else None,
+        "fetched": time_stamp(status.fetched) if status.fetched else None,
+        "failure": status.failure,
+    }

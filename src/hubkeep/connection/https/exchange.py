@@ -70,11 +70,14 @@ Handle = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
 
 class Endpoint(NamedTuple):
-    """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for."""
+    """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for.
+
+    enrolling, renewing: a device that its certificate or Basic names, see Authentication.enrolling.
+    """
 
     operation: str
     handle: Handle
-    credential: Literal["device", "registration", "service", "none"]
+    credential: Literal["device", "registration", "service", "enrolling", "renewing", "none"]
     dated: bool = True
     form: RefusalForm = "plain"
 

@@ -51,6 +51,7 @@ from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
 from .digital_twins import DigitalTwinSurface
 from .enrolments import EnrolmentSurface
+from .est import EstSurface
 from .events import ConsumerGroupSurface
 from .exchange import Endpoint, Exchange, Place
 from .files import FileUpload
@@ -61,6 +62,7 @@ from .proofs import Claim, LastProof
 from .queries import QuerySurface
 from .registration_records import RegistrationRecordSurface
 from .registrations import RegistrationSurface
+from .revocation import RevocationSurface
 from .transfers import TransferSurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
@@ -143,7 +145,9 @@ class HttpsListener:
             *RegistrationSurface(registrations, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
             *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),
-            *AuthoritySurface(certification.authorities, certification.own).endpoints(),
+            *AuthoritySurface(certification.authorities, certification.own, certification.lists).endpoints(),
+            *RevocationSurface(certification.published).endpoints(),
+            *EstSurface(identities, certification.authorities, certification.issuing, trust_bundle).endpoints(),
             *CertificateSurface(
                 identities,
                 certification.authorities,
@@ -251,6 +255,12 @@ class HttpsListener:
             scope, name = exchange.values["scope"], exchange.values["registration"]
             exchange.principal = await authentication.registration(scope, name, token, link, operation=operation)
             authentication.authorize(exchange.principal, operation, exchange.segments, link)
+            return
+        if endpoint.credential in {"enrolling", "renewing"}:
+            is_renewal = endpoint.credential == "renewing"
+            enrolling = await authentication.enrolling(token, link, operation=operation, is_renewal=is_renewal)
+            authentication.authorize(enrolling, operation, enrolling.path, link)
+            exchange.principal = enrolling
             return
         is_device = endpoint.credential == "device"
         device_id, module_id = (exchange.values["device"], exchange.values.get("module", "")) if is_device else ("", "")

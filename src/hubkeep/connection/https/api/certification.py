@@ -13,17 +13,20 @@ from hubkeep.errors import (
     KeyUnavailable,
     ModuleNotFound,
     NotFound,
+    NotImplementedHere,
     PreconditionFailed,
     QuotaExceeded,
     RequestRefused,
     Throttled,
 )
-from hubkeep.limits import HTTP_SERVICE_BODY
+from hubkeep.limits import CRL_BYTES, EST_REQUEST, HTTP_SERVICE_BODY, OCSP_REQUEST
 from hubkeep.model import AuthorityKind, AuthorityState, Door, RevocationMode
 
 from ..authorities import AuthorityBody, AuthorityChanges, ChainBody, IssuerBody, StateBody
 from ..certificates import DenialBody, RequestBody, RevocationBody
-from .rows import ETAG, IF_MATCH, JSON, Body, Described, Etag, Parameter, Time, Told, empty, given
+from ..est import ATTRIBUTES, CERTIFICATES, REQUEST
+from ..revocation import CRL, OCSP_ANSWERED, OCSP_REQUESTED
+from .rows import ETAG, IF_MATCH, JSON, Answer, Body, Count, Described, Etag, Parameter, Time, Told, empty, given
 
 
 class CertificateAuthority(Told, kw_only=True):
@@ -110,6 +113,16 @@ class DeniedCertificate(Told, kw_only=True):
     until: Time | None
 
 
+class RevocationList(Told):
+    """number: CRLNumber, which may have 20 octets. failure: of the last try to fetch it."""
+
+    entries: Count
+    number: str
+    next_update: Time | None
+    fetched: Time | None
+    failure: str
+
+
 _LIMIT: Final = HTTP_SERVICE_BODY.value
 _AUTHORITY: Final = given(CertificateAuthority, "The authority.", ETAG)
 
@@ -125,7 +138,52 @@ def _change(summary: str, body: Any, text: str = "", *refusals: Any) -> Describe
     )
 
 
+_MESSAGE: Final = {200: Answer("Certificates: PKCS #7, certs-only, in base64.", None, CERTIFICATES)}
+_REQUESTED: Final = Body({REQUEST: None}, EST_REQUEST.value)
+_ISSUING: Final = (
+    RequestRefused,
+    KeyInUse,
+    QuotaExceeded,
+    Throttled,
+    KeyUnavailable,
+    NotFound,
+    DeviceNotFound,
+    ModuleNotFound,
+)
+
+
+def _est(label: str) -> dict[str, Described]:
+    """RFC 7030. label: of the addresses that name an authority."""
+    of = ", of one authority" if label else ""
+    never = Described(f"Not done{of}: a private key stays with its device", empty(), refusals=(NotImplementedHere,))
+    return {
+        f"est/cacerts{label}": Described(f"Get the authorities above devices' certificates{of} (EST)", _MESSAGE),
+        f"est/csrattrs{label}": Described(
+            f"Get what a certificate request should be like{of} (EST)",
+            {200: Answer("CsrAttrs in base64.", None, ATTRIBUTES)},
+        ),
+        f"est/simpleenroll{label}": Described(
+            f"Get a certificate for the identity that asks{of} (EST)",
+            _MESSAGE,
+            text="Proved by its certificate, or by Basic: its name, and a token of its own key as password.",
+            body=_REQUESTED,
+            refusals=_ISSUING,
+        ),
+        f"est/simplereenroll{label}": Described(
+            f"Renew the certificate of this connection{of} (EST)",
+            _MESSAGE,
+            text="Also a little after its end, once.",
+            body=_REQUESTED,
+            refusals=_ISSUING,
+        ),
+        f"est/serverkeygen{label}": never,
+        f"est/fullcmc{label}": never,
+    }
+
+
 ROWS: Final[Mapping[str, Described]] = {
+    **_est(""),
+    **_est("/label"),
     "admin/cas/list": Described("List certificate authorities", given(list[CertificateAuthority], "By name.")),
     "admin/cas/get": Described("Get a certificate authority", _AUTHORITY),
     "admin/cas/put": Described(
@@ -171,6 +229,15 @@ ROWS: Final[Mapping[str, Described]] = {
         body=Body({JSON: ChainBody}, _LIMIT),
         refusals=(KeyUnavailable,),
     ),
+    "admin/cas/crl": Described(
+        "Show what is known of an authority's revocation list", given(RevocationList, "The newest that was good.")
+    ),
+    "admin/cas/crl/put": Described(
+        "Give the hub an authority's revocation list",
+        given(RevocationList, "It counts; links of certificates that are new on it are cut."),
+        text="DER or PEM, signed by the authority, of no lower number than the one before.",
+        body=Body({CRL: None}, CRL_BYTES.value),
+    ),
     "admin/certificates/issue": Described(
         "Issue a certificate to a device or module",
         given(IssuedCertificate, "The certificate and those above it."),
@@ -214,4 +281,20 @@ ROWS: Final[Mapping[str, Described]] = {
         refusals=(NotFound, QuotaExceeded),
     ),
     "admin/denials/delete": Described("Take an entry off the deny-list", empty("It is off the list.")),
+    "revocation/list": Described(
+        "Get the revocation list of one of the hub's own authorities",
+        {200: Answer("The list (DER), signed by the authority.", None, CRL)},
+        refusals=(KeyUnavailable,),
+    ),
+    "revocation/ask": Described(
+        "Ask whether a certificate was revoked (OCSP)",
+        {200: Answer("What the responder says (DER), of an error as well.", None, OCSP_ANSWERED)},
+        body=Body({OCSP_REQUESTED: None}, OCSP_REQUEST.value),
+        refusals=(KeyUnavailable,),
+    ),
+    "revocation/ask/get": Described(
+        "Ask whether a certificate was revoked (OCSP by GET)",
+        {200: Answer("What the responder says (DER), of an error as well.", None, OCSP_ANSWERED)},
+        refusals=(KeyUnavailable,),
+    ),
 }

@@ -67,6 +67,8 @@ TITLES: Final[Mapping[str, str]] = {
     "registrations": "Provisioning: registrations",
     "enrolments": "Provisioning: enrollments",
     "groups": "Provisioning: groups",
+    "est": "Enrolment over Secure Transport",
+    "revocation": "Revocation",
     "admin": "Administration",
 }
 
@@ -86,6 +88,10 @@ _VALUES: Final[Mapping[str, tuple[str, Any, str]]] = {
     "command": ("command", _TEXT, "The command, as the model names it."),
     "component": ("component", _TEXT, "The component, as the model names it."),
     "lock_token": ("lockToken", _TEXT, "From the ETag of what was received."),
+    "file": ("file", _TEXT, "The authority's name, and `.crl`."),
+    "authority": ("authority", _TEXT, "The authority's name."),
+    "request": ("request", _TEXT, "Base64 of the request (DER), percent-encoded."),
+    "label": ("label", _TEXT, "An own authority; of cacerts also `servers`."),
     "mark": ("mark", _TEXT, "What an entry of the deny-list is called."),
     "upload": ("correlationId", _TEXT, "From the answer that told where to upload to."),
     "scope": ("idScope", _TEXT, "Of the provisioning service."),
