@@ -174,6 +174,8 @@ def _kind(annotation: Any) -> str:
     """A type as people write it: ``tuple[str, ...]`` is a list of text."""
     if get_origin(annotation) is Literal:
         return ", ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) is tuple and get_origin(get_args(annotation)[0]) is Literal:
+        return f"list of {_kind(get_args(annotation)[0])}"
     words = {"str": "text", "int": "whole number", "float": "number", "bool": "true, false", "Path": "path"}
     names = [words.get(getattr(each, "__name__", ""), "none") for each in get_args(annotation) or (annotation,)]
     if get_origin(annotation) is tuple:

@@ -18,6 +18,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "hubkeep_messages": Family("counter", "Device-to-cloud messages taken.", "surface"),
     "hubkeep_cloud_to_device_messages": Family("counter", "Cloud-to-device messages queued."),
     "hubkeep_stray_acknowledgements": Family("counter", "PUBACKs of MQTT clients for what was not in flight."),
+    "hubkeep_hub_events": Family("counter", "The hub's own events passed on.", "source"),
+    "hubkeep_hub_events_expired": Family("counter", "The hub's own events that could not be stored in time."),
     "hubkeep_refusals": Family("counter", "Refusals by error number.", "code"),
     "hubkeep_refusals_dropped": Family("counter", "Refusals counted and not kept."),
     "hubkeep_connections": Family("gauge", "Open connections."),

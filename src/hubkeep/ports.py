@@ -13,8 +13,10 @@ from hubkeep.model import (
     Denial,
     Enrolment,
     EnrolmentKey,
+    EventSource,
     Feedback,
     Hold,
+    HubEvent,
     Identity,
     IssuedCertificate,
     Job,
@@ -35,6 +37,7 @@ from hubkeep.model import (
     SystemProperties,
     TransferJob,
     Twin,
+    TwinChange,
     TwinPart,
     Upload,
 )
@@ -90,6 +93,15 @@ class Activity(NamedTuple):
     module_id: str
     connected: bool | None  # None: unchanged
     at: float
+    turned: bool = False  # it was the other way in between
+
+    def after(self, before: "Activity | None") -> "Activity":
+        """This change and the one before it as one, if that told of a connection state."""
+        if before is None or before.connected is None:
+            return self
+        connected = before.connected if self.connected is None else self.connected
+        turned = self.turned or before.turned or connected is not before.connected
+        return self._replace(connected=connected, turned=turned)
 
 
 class Held(NamedTuple):
@@ -105,14 +117,16 @@ class Held(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What it is to hold. identity: None for none, a device's modules then go with it. twin: None: as it is, or fresh.
+    """What it is to hold. identity: None for none, a device's modules then go with it.
 
-    modules: made with it, where they are not there already.
+    twin: of one that is made; None: fresh. modules: made with it, where they are not there already. change: of the twin
+    of one that was there; None: it stays.
     """
 
     identity: Identity | None
     twin: Twin | None = None
     modules: Sequence[Identity] = ()
+    change: TwinChange | None = None
 
 
 class IdentityEdit(NamedTuple):
@@ -127,12 +141,12 @@ class IdentityEdit(NamedTuple):
 class TwinEdit(NamedTuple):
     """What a change of an identity does to its twin. fresh: the twin of one that is made.
 
-    change: pure; raises HubError. told: called with the twin before and after, once they are durable.
+    change: pure; raises HubError. told: called once the change is durable.
     """
 
     fresh: Callable[[], Twin]
-    change: Callable[[Twin], Twin]
-    told: Callable[[Twin, Twin], None]
+    change: Callable[[Twin], TwinChange]
+    told: Callable[[TwinChange], None]
 
 
 class IdentityStore(Protocol):
@@ -184,14 +198,59 @@ class TwinStore(Protocol):
         self,
         device_id: str,
         module_id: str,
-        change: Callable[[Twin], Twin],
-        committed: Callable[[Twin, Twin], None],
+        change: Callable[[Twin], TwinChange],
+        committed: Callable[[TwinChange], None],
     ) -> Twin | None:
         """Read, ``change`` and write as one step, durable on return; None: no such identity.
 
-        committed: called with the twin before and after, in the order in which changes were made, even if the caller
-        is gone. Raises what ``change`` raises, and StoreUnavailable: then nothing was written.
+        committed: called in the order in which changes were made, even if the caller is gone. Raises what ``change``
+        raises, and StoreUnavailable: then nothing was written.
         """
+
+
+class ChangeEvents(Protocol):
+    """What the hub tells of changes in the registry. Stores write it in the transaction of the change: none is lost.
+
+    Everything here is pure, raises nothing, and answers with nothing where nobody wants to hear.
+    """
+
+    def wants(self, source: EventSource) -> bool: ...
+
+    def created(self, twins: Iterable[Twin]) -> Sequence[HubEvent]:
+        """Identities were made, with these twins."""
+
+    def deleted(self, twins: Iterable[Twin]) -> Sequence[HubEvent]:
+        """Identities are no more; so were their twins."""
+
+    def twin_changed(self, before: Twin, change: TwinChange) -> Sequence[HubEvent]: ...
+
+    def connections_turned(self, turns: Iterable[Activity]) -> Sequence[HubEvent]:
+        """Connection states, as they are now."""
+
+    def job_parts_changed(self, parts: Iterable[tuple[Job, JobPart]]) -> Sequence[HubEvent]:
+        """Parts of jobs, as they are now."""
+
+
+class EventOutbox(Protocol):
+    """Events that are durable beside what they tell of, and wait to be passed on. wake: called when there are new ones.
+
+    An event is kept until it is forgotten: whoever passes it on may do so twice, never not at all.
+    """
+
+    wake: Callable[[], None]
+
+    async def waiting(self, after: int, most: int) -> Sequence[HubEvent]:
+        """By number, behind ``after``."""
+
+    async def forget(self, numbers: Sequence[int]) -> None: ...
+
+
+class EventSourceStore(Protocol):
+    """The sources that were switched on while the hub ran. What is stored is durable when the call returns."""
+
+    async def all(self) -> Sequence[str]: ...
+
+    async def put(self, source: EventSource, *, is_on: bool) -> None: ...
 
 
 class FleetRow(NamedTuple):
@@ -821,6 +880,11 @@ class EventEncoding(Protocol):
 
     def tail(self, ingress: int, sections: bytes, body: bytes) -> bytes:
         """ingress: Unix milliseconds."""
+
+    def hub_head(self, device_id: str, module_id: str, source: str) -> bytes:
+        """Of an event that the hub tells by itself: no credential stands behind it."""
+
+    def hub_sections(self, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes: ...
 
 
 METHODS_SERVED = "methods.served"  # published with the subject when a device begins to listen for methods

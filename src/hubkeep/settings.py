@@ -17,6 +17,14 @@ from pydantic import Field
 
 from hubkeep import limits
 
+EventSource = Literal[
+    "deviceLifecycleEvents",
+    "twinChangeEvents",
+    "digitalTwinChangeEvents",
+    "deviceConnectionStateEvents",
+    "deviceJobLifecycleEvents",
+]
+
 
 class SettingsError(Exception):
     """A setting that cannot be used. The text names it and says what would do."""
@@ -66,6 +74,9 @@ class Events(_Section):
     name: str = Field("hubkeep-events", description="Event Hubs-compatible name (EntityPath).")
     partitions: int = Field(4, ge=1, le=32, description="Fixed when the data directory is made.")
     consumer_groups: tuple[str, ...] = Field((), description="Besides $Default.")
+    sources: tuple[EventSource, ...] = Field(
+        (), description="The hub's own events that this endpoint gets besides telemetry; more may be switched on later."
+    )
     retention_hours: float = Field(limits.RETENTION_HOURS.value, gt=0, description="Age at which events go.")
     retention_bytes: int = Field(limits.RETENTION_BYTES.value, gt=0, description="Bytes kept; the oldest go first.")
 

@@ -261,6 +261,20 @@ def test_consumer_groups_and_what_is_retained(hub: HubProcess) -> None:
     assert (gone.status, "no consumer group" in gone.err) == (1, True)
 
 
+def test_event_sources_are_switched(hub: HubProcess) -> None:
+    on = json.loads(hub.ok("events", "source", "enable", "TwinChangeEvents", "deviceLifecycleEvents", "--json"))
+    assert [(each["source"], each["enabled"]) for each in on] == [
+        ("twinChangeEvents", True),
+        ("deviceLifecycleEvents", True),
+    ]
+    assert hub.ok("events", "source", "list").count(" off") == 3
+    assert json.loads(hub.ok("events", "show", "--json"))["sources"][0] == "Telemetry"
+    off = hub.ok("events", "source", "disable", "twinChangeEvents", "deviceLifecycleEvents")
+    assert off.count(" off") == 2
+    unknown = hub.run("events", "source", "enable", "weatherEvents")
+    assert (unknown.status, "deviceLifecycleEvents" in unknown.err) == (1, True)
+
+
 def test_keys_are_rotated(hub: HubProcess) -> None:
     def keys(device: str) -> tuple[str, str]:
         found = json.loads(hub.ok("device", "show", device, "--json"))["authentication"]["symmetricKey"]

@@ -61,6 +61,23 @@ def test_the_state_follows_the_socket(shared_hub: HubInThread, device_id: str, w
     assert unix(gone["lastActivityTime"]) >= unix(there["lastActivityTime"])
 
 
+@pytest.mark.parametrize("wire", WIRES)
+def test_who_is_taken_over_stays_connected(shared_hub: HubInThread, device_id: str, wire: str) -> None:
+    with connected(shared_hub, wire, device_id) as older:
+        there = wait_state(shared_hub, device_id, "Connected")
+        with connected(shared_hub, wire, device_id):
+            if isinstance(older, AmqpPeer):
+                assert condition(older.expect(Detach).error) == "amqp:link:stolen"
+            else:
+                assert older.is_closed()
+            found = identity(shared_hub, device_id)  # reading has the state written first
+            assert (found["connectionState"], found["connectionStateUpdatedTime"]) == (
+                "Connected",
+                there["connectionStateUpdatedTime"],
+            )
+        wait_state(shared_hub, device_id, "Disconnected")
+
+
 def test_the_state_follows_the_deadline_of_silence() -> None:
     with HubInThread() as hub, contextlib.ExitStack() as opened:
         peers = {f"d{at}": opened.enter_context(connected(hub, wire, f"d{at}")) for at, wire in enumerate(WIRES)}

@@ -1,6 +1,7 @@
-"""``hubkeep events ...``: the Event Hubs-compatible endpoint, its consumer groups and what it retains."""
+"""``hubkeep events ...``: the Event Hubs-compatible endpoint, its consumer groups, what it gets and what it retains."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -11,7 +12,12 @@ from .output import print_fields, print_json, print_plain, print_table
 app = typer.Typer(no_args_is_help=True, help="The Event Hubs-compatible endpoint: what it holds, consumer groups.")
 groups = typer.Typer(no_args_is_help=True, help="Consumer groups: create, list, delete.")
 app.add_typer(groups, name="group")
+sources = typer.Typer(no_args_is_help=True, help="The hub's own events that the endpoint gets besides telemetry.")
+app.add_typer(sources, name="source")
 
+SourcesArgument = Annotated[
+    list[str], typer.Argument(metavar="SOURCE...", help="As 'source list' names them; their case does not matter.")
+]
 GroupArgument = Annotated[str, typer.Argument(metavar="NAME", help="The group's name; its case does not matter.")]
 
 
@@ -21,20 +27,24 @@ def show(
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name, retention, partitions and consumer groups. Retention is set by events.retention_hours and _bytes."""
+    """Name, retention, partitions, groups and sources. Retention is set by events.retention_hours and _bytes."""
     with client_of(data, connection_string) as client:
         status = client.get("/api/status")
         names = [each["name"] for each in client.get("/api/events/groups")]
+        told = ["Telemetry", *(each["source"] for each in client.get("/api/events/sources") if each["enabled"])]
     partitions = status["partitions"]
     if as_json:
         retention = {name: status[name] for name in ("retention_hours", "retention_bytes")}
-        print_json({"name": status["events_name"], **retention, "partitions": partitions, "groups": names})
+        print_json(
+            {"name": status["events_name"], **retention, "partitions": partitions, "groups": names, "sources": told}
+        )
         return
     print_fields(
         {
             "name": status["events_name"],
             "retention": f"{status['retention_hours']:g} hours, {status['retention_bytes'] / 2**20:g} MiB at most",
             "groups": ", ".join(names),
+            "sources": ", ".join(told),
         }
     )
     rows = [
@@ -93,3 +103,54 @@ def delete_group(
 
 def _path(name: str) -> str:
     return f"/api/events/groups/{quote(name, safe='')}"
+
+
+@sources.command("list")
+def list_sources(
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All sources, and which of them the endpoint gets."""
+    with client_of(data, connection_string) as client:
+        found = client.get("/api/events/sources")
+    _print_sources(found, as_json=as_json)
+
+
+@sources.command("enable")
+def enable_sources(
+    names: SourcesArgument,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the endpoint get these events, from now on."""
+    _switch(names, data, connection_string, enabled=True, as_json=as_json)
+
+
+@sources.command("disable")
+def disable_sources(
+    names: SourcesArgument,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the endpoint get these events no more. Those that settings name stay on."""
+    _switch(names, data, connection_string, enabled=False, as_json=as_json)
+
+
+def _switch(names: list[str], data: Path, connection_string: str | None, *, enabled: bool, as_json: bool) -> None:
+    with client_of(data, connection_string) as client:
+        found = [
+            client.request("PUT", f"/api/events/sources/{quote(name, safe='')}", body={"enabled": enabled})
+            for name in names
+        ]
+    _print_sources(found, as_json=as_json)
+
+
+def _print_sources(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    words = {(True, True): "on, by settings", (True, False): "on", (False, False): "off"}
+    print_table(("source", "goes here"), [(each["source"], words[each["enabled"], each["fixed"]]) for each in found])

@@ -62,6 +62,14 @@ class AmqpEventEncoding:
         """See ports.EventEncoding.tail."""
         return b"".join((_INT64.pack(ingress), sections, data_section_head(len(body)), body))
 
+    def hub_head(self, device_id: str, module_id: str, source: str) -> bytes:
+        """Annotations of an event that the hub tells by itself (service-protocols 6.5)."""
+        return _hub_head(device_id, module_id, source)
+
+    def hub_sections(self, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes:
+        """See ports.EventEncoding.hub_sections."""
+        return _sections(None, system, properties)
+
 
 def ingress_stamp(ingress: int) -> bytes:
     """What a tail begins with. ingress: Unix milliseconds."""
@@ -81,7 +89,16 @@ def _head(device_id: str, module_id: str, method: str, generation_id: str, sourc
     return bytes((len(pairs),)) + encode_annotation_pairs(pairs)
 
 
-def _sections(sender: Principal, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes:
+def _hub_head(device_id: str, module_id: str, source: str) -> bytes:
+    pairs = {"iothub-connection-device-id": device_id}
+    if module_id:
+        pairs["iothub-connection-module-id"] = module_id
+    pairs["iothub-message-source"] = source
+    return bytes((len(pairs),)) + encode_annotation_pairs(pairs)
+
+
+def _sections(sender: Principal | None, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes:
+    """sender: None for the hub itself, whose events are addressed to nobody."""
     annotations = {
         "dt-subject": system.subject,
         "iothub-interface-id": system.interface_id,
@@ -103,7 +120,7 @@ def _sections(sender: Principal, system: SystemProperties, properties: Mapping[s
         "content_encoding": _symbol(system.content_encoding),
         "absolute_expiry_time": Timestamp(system.absolute_expiry) if system.absolute_expiry is not None else None,
     }
-    if any(value is not None for value in fields.values()):
+    if sender is not None and any(value is not None for value in fields.values()):
         path = f"/devices/{quote(sender.device_id, safe='')}"
         if sender.module_id:
             path += f"/modules/{quote(sender.module_id, safe='')}"

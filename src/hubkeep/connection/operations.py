@@ -213,6 +213,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/groups/list", "https", "GET /api/events/groups", _ALL),
     Operation("admin/groups/put", "https", "PUT /api/events/groups/{name}", _ALL),
     Operation("admin/groups/delete", "https", "DELETE /api/events/groups/{name}", _ALL),
+    Operation("admin/sources/list", "https", "GET /api/events/sources", _ALL),
+    Operation("admin/sources/put", "https", "PUT /api/events/sources/{name}", _ALL, "which of its own events it tells"),
     Operation("admin/cas/list", "https", "GET /api/cas", _ALL),
     Operation("admin/cas/get", "https", "GET /api/cas/{name}", _ALL),
     Operation("admin/cas/put", "https", "PUT /api/cas/{name}", _ALL),

@@ -67,11 +67,11 @@ class Sessions:
         if links is None:
             links = self._links[key] = {}
             self._record(key, connected=True)
-        for older in [each for each, of in links.items() if of.feature == feature and each is not link]:
+        older = [each for each, of in links.items() if of.feature == feature and each is not link]
+        links[link] = _Present(feature, principal)  # before the older one goes: the identity is connected all the time
+        for each in older:
             self._note_takeover(key)
-            older.cut(LinkStolen(reason="a newer connection of the same identity took over"))
-            links = self._links.setdefault(key, {})
-        links[link] = _Present(feature, principal)
+            each.cut(LinkStolen(reason="a newer connection of the same identity took over"))
         if principal.policy:
             self._policies.setdefault(principal.policy, set()).add(link)
         if principal.authority:
@@ -143,9 +143,8 @@ class Sessions:
         self._takeovers.setdefault(key, deque(maxlen=64)).append(self._clock.monotonic())
 
     def _record(self, key: Key, *, connected: bool | None) -> None:
-        if connected is None and (known := self._activity.get(key)):
-            connected = known.connected
-        self._activity[key] = Activity(*key, connected, self._clock.now())
+        change = Activity(*key, connected, self._clock.now())
+        self._activity[key] = change.after(self._activity.get(key))
 
     def _identity_changed(self, payload: object) -> None:
         assert isinstance(payload, IdentityChange)

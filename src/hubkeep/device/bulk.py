@@ -151,14 +151,14 @@ class BulkIdentities:
                 raise PreconditionFailed
             if mode.deletes:
                 return Kept(None)
-            twin = None
+            change = None
             if record.twin is not None:
                 assert held.twin is not None, "it was asked for"
-                twin = record.twin.change(held.twin)
+                change = record.twin.change(held.twin)
             if mode.is_of_twin:
-                return Kept(stored, twin)
+                return Kept(stored, change=change)
             identity = self._identities.updated(stored, changed, keep_authentication=record.keep_authentication)
-            return Kept(identity, twin, self._system_modules(identity))
+            return Kept(identity, None, self._system_modules(identity), change)
 
         return edit
 
@@ -222,8 +222,8 @@ class BulkIdentities:
             self._bus.publish("identity.changed", IdentityChange(before.device_id, before.module_id, "deleted"))
             return
         self._identities.tell(before, kept.identity)
-        if twin is not None and held.twin is not None and kept.twin is not None:
-            twin.told(held.twin, kept.twin)
+        if twin is not None and kept.change is not None:
+            twin.told(kept.change)
 
 
 KeyChoice = Literal["primaryKey", "secondaryKey", "both", "swap"]

@@ -14,6 +14,11 @@ class _Subject(NamedTuple):
     configurations: Mapping[str, str]
 
 
+def sections_document(twin: Twin) -> dict[str, Any]:
+    """Both sections, each with what is known of it."""
+    return {"desired": _section(twin.desired), "reported": _section(twin.reported)}
+
+
 def _section(section: TwinSection) -> dict[str, Any]:
     return {**section.properties, "$metadata": section.metadata, "$version": section.version}
 
@@ -38,7 +43,7 @@ _MEMBERS: Final[Mapping[str, Callable[[_Subject], Any]]] = {
     "version": lambda of: of.twin.version,
     "statusReason": lambda of: of.identity.status_reason or None,
     "tags": lambda of: of.twin.tags or None,
-    "properties": lambda of: {"desired": _section(of.twin.desired), "reported": _section(of.twin.reported)},
+    "properties": lambda of: sections_document(of.twin),
     "capabilities": lambda of: None if of.twin.module_id else {"iotEdge": of.identity.iot_edge},
     "deviceScope": lambda of: of.identity.device_scope or None,
     "parentScopes": lambda of: list(of.identity.parent_scopes) or None,

@@ -40,17 +40,15 @@ class Twins:
         """
         patch = checked("reported", value, self._limits)
 
-        def change(twin: Twin) -> Twin:
+        def change(twin: Twin) -> TwinChange:
             if version is not None and version != twin.reported.version:
                 raise PreconditionFailed("The version is not the current one of the reported properties.").by("L-D3")
             reported = patched(twin.reported, patch, self._stamp(), versions=False)
             check_size("reported", reported.properties, self._limits.twin_properties)
-            return msgspec.structs.replace(twin, reported=reported, version=twin.version + 1)
+            twin = msgspec.structs.replace(twin, reported=reported, version=twin.version + 1)
+            return TwinChange(operation="updateTwin", twin=twin, reported=patch)
 
-        def told(_before: Twin, after: Twin) -> TwinChange:
-            return TwinChange(operation="updateTwin", twin=after, reported=patch)
-
-        return await self._change(device_id, module_id, change, told)
+        return await self._change(device_id, module_id, change)
 
     async def update(
         self, device_id: str, module_id: str = "", *, tags: Any = None, desired: Any = None, etag: str = _ANY
@@ -66,19 +64,16 @@ class Twins:
             _check_etag(twin, etag)
             return twin
 
-        def change(twin: Twin) -> Twin:
+        def change(twin: Twin) -> TwinChange:
             _check_etag(twin, etag)
             if tags_patch is not None:
                 twin = msgspec.structs.replace(twin, tags=merged(twin.tags, tags_patch))
             if desired_patch is not None:
                 section = patched(twin.desired, desired_patch, self._stamp(), versions=True)
                 twin = msgspec.structs.replace(twin, desired=section)
-            return self._written(twin)
+            return TwinChange(operation="updateTwin", twin=self._written(twin), tags=tags_patch, desired=desired_patch)
 
-        def told(_before: Twin, after: Twin) -> TwinChange:
-            return TwinChange(operation="updateTwin", twin=after, tags=tags_patch, desired=desired_patch)
-
-        return await self._change(device_id, module_id, change, told)
+        return await self._change(device_id, module_id, change)
 
     async def replace(
         self, device_id: str, module_id: str = "", *, tags: Any = None, desired: Any = None, etag: str = _ANY
@@ -87,20 +82,18 @@ class Twins:
         new_tags = merged({}, checked("tags", {} if tags is None else tags, self._limits))
         new_desired = checked("desired", {} if desired is None else desired, self._limits)
 
-        def change(twin: Twin) -> Twin:
-            _check_etag(twin, etag)
-            section = replaced(twin.desired, new_desired, self._stamp())
-            return self._written(msgspec.structs.replace(twin, tags=new_tags, desired=section))
-
-        def told(before: Twin, after: Twin) -> TwinChange:
+        def change(before: Twin) -> TwinChange:
+            _check_etag(before, etag)
+            section = replaced(before.desired, new_desired, self._stamp())
+            twin = self._written(msgspec.structs.replace(before, tags=new_tags, desired=section))
             return TwinChange(
                 operation="replaceTwin",
-                twin=after,
-                tags=with_vanished(before.tags, after.tags),
-                desired=with_vanished(before.desired.properties, after.desired.properties),
+                twin=twin,
+                tags=with_vanished(before.tags, twin.tags),
+                desired=with_vanished(before.desired.properties, twin.desired.properties),
             )
 
-        return await self._change(device_id, module_id, change, told)
+        return await self._change(device_id, module_id, change)
 
     async def update_desired(self, device_id: str, module_id: str, value: Any) -> None:
         """A patch of desired properties alone. Raises as ``update``."""
@@ -119,22 +112,18 @@ class Twins:
         Raises what ``rewrite`` does, BadRequest, PreconditionFailed, DeviceNotFound, ModuleNotFound, StoreUnavailable:
         nothing was written.
         """
-        patch: Json = {}
 
-        def change(twin: Twin) -> Twin:
-            nonlocal patch
+        def change(twin: Twin) -> TwinChange:
             _check_etag(twin, etag)
             before = twin.desired.properties
             patch = difference(before, rewrite(before))
             if not patch:
-                return twin
+                return TwinChange(operation="updateTwin", twin=twin)
             section = patched(twin.desired, patch, self._stamp(), versions=True)
-            return self._written(msgspec.structs.replace(twin, desired=section))
+            twin = self._written(msgspec.structs.replace(twin, desired=section))
+            return TwinChange(operation="updateTwin", twin=twin, desired=patch)
 
-        def told(_before: Twin, after: Twin) -> TwinChange:
-            return TwinChange(operation="updateTwin", twin=after, desired=patch)
-
-        return await self._change(device_id, module_id, change, told)
+        return await self._change(device_id, module_id, change)
 
     async def note_model(self, device_id: str, module_id: str, model_id: str) -> None:
         """Keep the plug and play model that a connection named. Raises StoreUnavailable."""
@@ -143,10 +132,10 @@ class Twins:
         twin = await self._store.get(device_id, module_id)
         if twin is not None and twin.model_id != model_id:
 
-            def change(twin: Twin) -> Twin:
-                return msgspec.structs.replace(twin, model_id=model_id)
+            def change(twin: Twin) -> TwinChange:
+                return TwinChange(operation="updateTwin", twin=msgspec.structs.replace(twin, model_id=model_id))
 
-            await self._store.change(device_id, module_id, change, lambda _before, _after: None)
+            await self._store.change(device_id, module_id, change, self._tell)
 
     def edit(
         self, device_id: str, module_id: str, *, tags: Any, desired: Any, reported: Any, etag: str, merge: bool
@@ -170,8 +159,9 @@ class Twins:
                 check_size("reported", sections["reported"].properties, self._limits.twin_properties)
             return self._sized(msgspec.structs.replace(twin, tags=merged({}, parts.get("tags", {})), **sections))
 
-        def change(twin: Twin) -> Twin:
-            _check_etag(twin, etag)
+        def change(before: Twin) -> TwinChange:
+            _check_etag(before, etag)
+            twin, patches = before, {name: parts[name] for name in ("tags", "desired") if name in parts}
             if "tags" in parts:
                 twin = msgspec.structs.replace(twin, tags=merged(twin.tags if merge else {}, parts["tags"]))
             if "desired" in parts and merge:
@@ -180,23 +170,21 @@ class Twins:
             elif "desired" in parts:
                 section = replaced(twin.desired, parts["desired"], self._stamp())
                 twin = msgspec.structs.replace(twin, desired=section)
-            return self._written(twin) if {"tags", "desired"} & parts.keys() else twin
-
-        def told(before: Twin, after: Twin) -> None:
-            if after.version == before.version:
-                return
-            patches = {name: parts.get(name) for name in ("tags", "desired")}
+            if patches:
+                twin = self._written(twin)
             if not merge:
                 whole = {
-                    "tags": with_vanished(before.tags, after.tags),
-                    "desired": with_vanished(before.desired.properties, after.desired.properties),
+                    "tags": with_vanished(before.tags, twin.tags),
+                    "desired": with_vanished(before.desired.properties, twin.desired.properties),
                 }
-                patches = {name: None if patch is None else whole[name] for name, patch in patches.items()}
-            self._tell(TwinChange(operation="updateTwin" if merge else "replaceTwin", twin=after, **patches))
+                patches = {name: whole[name] for name in patches}
+            return TwinChange(operation="updateTwin" if merge else "replaceTwin", twin=twin, **patches)
 
-        return TwinEdit(fresh, change, told)
+        return TwinEdit(fresh, change, self._tell)
 
     def _tell(self, change: TwinChange) -> None:
+        if not change.touches:
+            return
         twin = change.twin
         if change.desired is not None:
             patch = DesiredPatch(change.desired, twin.desired.version)
@@ -215,13 +203,9 @@ class Twins:
         self,
         device_id: str,
         module_id: str,
-        change: Callable[[Twin], Twin],
-        told: Callable[[Twin, Twin], TwinChange],
+        change: Callable[[Twin], TwinChange],
     ) -> Twin:
-        def committed(before: Twin, after: Twin) -> None:
-            self._tell(told(before, after))
-
-        twin = await self._store.change(device_id, module_id, change, committed)
+        twin = await self._store.change(device_id, module_id, change, self._tell)
         if twin is None:
             raise await self._absent(device_id, module_id)
         return twin

@@ -17,6 +17,7 @@ from .enrolment import (
     enrolment_key,
 )
 from .fleet import INDEXED_CHARACTERS, Narrowing, Primitive, TwinPart, indexed, leaves
+from .hub_event import EVENT_SOURCES, EventSource, HubEvent
 from .identity import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Identity, IdentityChange, KeySlot, Status
 from .job import JOB_ENDED, Job, JobCounts, JobPart, JobStatus, JobType, PartStatus
 from .message import Message, SystemProperties
@@ -50,6 +51,7 @@ from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
 from .upload import FileNotice, Upload
 
 __all__ = [
+    "EVENT_SOURCES",
     "FEEDBACK",
     "FILE_NOTIFICATIONS",
     "INDEXED_CHARACTERS",
@@ -74,11 +76,13 @@ __all__ = [
     "Door",
     "Enrolment",
     "EnrolmentKey",
+    "EventSource",
     "Feedback",
     "FeedbackStatus",
     "FileNotice",
     "Hold",
     "HoldStatus",
+    "HubEvent",
     "HubIdentity",
     "IdentitiesCreated",
     "Identity",

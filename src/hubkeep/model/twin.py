@@ -59,6 +59,11 @@ class TwinChange(msgspec.Struct, frozen=True, kw_only=True):
     desired: Json | None = None
     reported: Json | None = None
 
+    @property
+    def touches(self) -> bool:
+        """Whether there is anything to tell."""
+        return any(part is not None for part in (self.tags, self.desired, self.reported))
+
 
 class DesiredPatch(msgspec.Struct, frozen=True):
     """Published to one identity's live links: what changed of its desired properties, and the version after it."""

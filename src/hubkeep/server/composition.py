@@ -45,6 +45,10 @@ from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.job_runner import JobRunner
 from hubkeep.messaging.jobs import Jobs
 from hubkeep.messaging.methods import Methods
+from hubkeep.messaging.routing.event_sources import EventSources
+from hubkeep.messaging.routing.hub_events import HubEvents, short_name
+from hubkeep.messaging.routing.relay import EventRelay
+from hubkeep.messaging.routing.table import RoutingTable
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, registry_of
@@ -76,12 +80,18 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         clock = clock or SystemClock()
         limits, egress = settings.limits.resolve(), egress_of(settings)
         directory = settings.data
+        routing = RoutingTable()
         description = prepare(directory, settings)
         with start_failures():
             up.enter_context(locked(directory))
             seal = open_seal(directory / "keys" / "sealing.key", create=description is None)
             registry = await up.enter_async_context(
-                open_registry(directory / "registry.db", seal, is_expected=description is not None)
+                open_registry(
+                    directory / "registry.db",
+                    seal,
+                    is_expected=description is not None,
+                    tells=HubEvents(routing, clock),
+                )
             )
         published = settings.mode == "dev" and settings.on_loopback
         bus = InProcessBus()
@@ -100,11 +110,21 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
         refusals = Refusals(registry.refusals, clock, limits.refusals_kept)
         identities = Identities(registry.identities, bus, clock, limits)
+        event_sources = EventSources(registry.event_sources, routing, settings.events.sources)
+        await event_sources.load()
         await registry.identities.disconnect_all(clock.now())
         consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
         await consumer_groups.load()
         certification = await opened_certification(settings, registry, seal, bus, egress, clock, limits, up)
         encoding = AmqpEventEncoding()
+        relay = EventRelay(
+            registry.outbox,
+            event_log,
+            encoding,
+            hub_name=short_name(settings.host_name),
+            keep_seconds=settings.events.retention_hours * 3600,
+            clock=clock,
+        )
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
         to_device = CloudToDevice(registry.queues, bus, clock, limits, count_lapsed_locks=settings.count_lapsed_locks)
         feedback = FeedbackBatches(registry.queues, bus, clock, limits, settings.host_name)
@@ -207,6 +227,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             refusals=refusals,
             policies=policies,
             consumer_groups=consumer_groups,
+            event_sources=event_sources,
             enrolments=provisioning.enrolments,
             registrations=provisioning.registrations,
             allocation=provisioning.allocation,
@@ -226,7 +247,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         up.push_async_callback(see_off, lambda: (*mqtt.links, *amqp.links, *https.connections))
         await up.enter_async_context(https.serving())
-        metrics = HubMetrics(lambda: samples(event_log, admission, sessions, refusals, mqtt, amqp, https))
+        metrics = HubMetrics(lambda: samples(event_log, admission, sessions, refusals, relay, mqtt, amqp, https))
         pages = HealthPages(registry_of(metrics), lambda: unhealthy(event_log, registry))
         health = await up.enter_async_context(pages.serving())
 
@@ -267,6 +288,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tasks.append(background.create_task(_scrub(event_log)))
         tasks.append(background.create_task(configurer.run()))
         tasks.append(background.create_task(moves.runner.run()))
+        tasks.append(background.create_task(relay.run()))
+        up.push_async_callback(relay.finish)
         tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)
         up.push_async_callback(certification.uses.flush)

@@ -11,6 +11,7 @@ from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.https.listener import HttpsListener
 from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.sessions import Sessions
+from hubkeep.messaging.routing.relay import EventRelay
 from hubkeep.metrics import Sample
 from hubkeep.store.event_log import SqliteEventLog
 from hubkeep.store.registry import Registry
@@ -33,6 +34,7 @@ def samples(
     admission: Admission,
     sessions: Sessions,
     refusals: Refusals,
+    relay: EventRelay,
     mqtt: MqttListener,
     amqp: AmqpListener,
     https: HttpsListener,
@@ -47,6 +49,9 @@ def samples(
         yield Sample("hubkeep_links", links, surface)
     yield Sample("hubkeep_cloud_to_device_messages", mqtt.deliveries.to_device.sent)
     yield Sample("hubkeep_stray_acknowledgements", mqtt.stray_acknowledgements)
+    for source, count in relay.passed.items():
+        yield Sample("hubkeep_hub_events", count, source)
+    yield Sample("hubkeep_hub_events_expired", relay.expired)
     for code, count in refusals.counts.items():
         yield Sample("hubkeep_refusals", count, str(code))
     yield Sample("hubkeep_refusals_dropped", refusals.dropped)

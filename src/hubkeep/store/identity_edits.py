@@ -9,10 +9,11 @@ from sqlalchemy import bindparam as bind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError
-from hubkeep.model import Identity, Twin
+from hubkeep.model import HubEvent, Identity, Twin, TwinChange
 from hubkeep.ports import Held, IdentityEdit, Kept
 
 from .many_rows import execute_rows, insert_rows
+from .outbox import SqlOutbox
 from .queues import delete_queues_of
 from .tables import DEVICE_COUNT, IDENTITY, TWIN
 from .twins import delete_leaves_of, insert_twins, stored_twins, write_twins
@@ -45,7 +46,7 @@ class Codec(NamedTuple):
 
 
 async def edit_identities(
-    connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec
+    connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec, outbox: SqlOutbox
 ) -> list[tuple[Held, Kept] | HubError]:
     """See ports.IdentityStore.edit."""
     state = await _read(connection, edits, codec)
@@ -59,7 +60,7 @@ async def edit_identities(
             continue
         state.keep((each.device_id, each.module_id), kept)
         outcomes.append((held, kept))
-    await _write(connection, state, codec)
+    await _write(connection, state, codec, outbox)
     return outcomes
 
 
@@ -73,6 +74,7 @@ class _State:
         self.before, self.now, self._others = identities, dict(identities), others
         self.twins_before = twins
         self.twins: dict[Key, Twin] = {}  # those that are written
+        self.changes: dict[Key, TwinChange] = {}
         self._devices = devices
         self._modules = Counter(device_id for device_id, module_id in (*identities, *others) if module_id)
 
@@ -95,7 +97,10 @@ class _State:
             self._remove(key)
             return
         self._put(key, kept.identity)
-        if kept.twin is not None:
+        if kept.change is not None:
+            self.twins[key] = kept.change.twin
+            self.changes[key] = kept.change
+        elif kept.twin is not None:
             self.twins[key] = kept.twin
         for module in kept.modules:
             of = module.device_id, module.module_id
@@ -112,6 +117,7 @@ class _State:
         for each in gone:
             del self.now[each]
             self.twins.pop(each, None)
+            self.changes.pop(each, None)
             self._add(each, -1)
         if not key[1]:
             self._modules[key[0]] = 0
@@ -141,23 +147,28 @@ async def _read(connection: AsyncConnection, edits: Sequence[IdentityEdit], code
     return _State(identities, others, twins, total)
 
 
-async def _write(connection: AsyncConnection, state: _State, codec: Codec) -> None:
+async def _write(connection: AsyncConnection, state: _State, codec: Codec, outbox: SqlOutbox) -> None:
     before, now = state.before, state.now
+    events: list[HubEvent] = []
     gone = [key for key in before if key not in now]
     if gone:
-        await _delete(connection, gone)
+        events += outbox.tells.deleted(await _delete(connection, gone))
     made = [key for key in now if key not in before]
     if made:
         # a device before its modules
         await insert_rows(connection, IDENTITY, [codec.row(now[key]) for key in sorted(made, key=_is_module)])
-        fresh = (state.twins.get(key) or Twin(device_id=key[0], module_id=key[1]) for key in made)
-        await insert_twins(connection, list(fresh))
+        fresh = [state.twins.get(key) or Twin(device_id=key[0], module_id=key[1]) for key in made]
+        await insert_twins(connection, fresh)
+        events += outbox.tells.created(fresh)
     changed = [key for key, identity in now.items() if key in before and identity is not before[key]]
     if changed:
         await execute_rows(connection, _UPDATE, [_values(codec.row(now[key])) for key in changed])
-    written = [key for key in state.twins if key in before]
+    written = [key for key in state.changes if key in before]
     if written:
         await write_twins(connection, [(state.twins_before[key], state.twins[key]) for key in written])
+        for key in written:
+            events += outbox.tells.twin_changed(state.twins_before[key], state.changes[key])
+    await outbox.put(connection, events)
     await _count(connection, before.values(), now.values())
 
 
@@ -170,18 +181,21 @@ def _values(row: Row) -> Row:
     return {**values, "of_device": row["device_id"], "of_module": row["module_id"]}
 
 
-async def _delete(connection: AsyncConnection, gone: Sequence[Key]) -> None:
+async def _delete(connection: AsyncConnection, gone: Sequence[Key]) -> list[Twin]:
+    """The twins that went with them."""
+    twins: list[Twin] = []
     devices = [device_id for device_id, module_id in gone if not module_id]
     modules = [key for key in gone if key[1] and key[0] not in set(devices)]
     if devices:
-        await delete_leaves_of(connection, TWIN.c.device_id.in_(devices))
+        twins += await delete_leaves_of(connection, TWIN.c.device_id.in_(devices))
         await execute_rows(connection, _DELETE_DEVICE, [{"of_device": each} for each in devices])
         await delete_queues_of(connection, [(device_id, None) for device_id in devices])
     if modules:
         of_modules: ColumnElement[bool] = tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(modules)
-        await delete_leaves_of(connection, of_modules)
+        twins += await delete_leaves_of(connection, of_modules)
         await execute_rows(connection, _DELETE_MODULE, [{"of_device": key[0], "of_module": key[1]} for key in modules])
         await delete_queues_of(connection, modules)
+    return twins
 
 
 async def _count(connection: AsyncConnection, before: Iterable[Identity], now: Iterable[Identity]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from hubkeep.errors import JobAlreadyExists, TooManyJobs
 from hubkeep.model import JOB_ENDED, Job, JobCounts, JobPart, PartStatus
 
+from .outbox import SqlOutbox
 from .tables import JOB, JOB_PART
 from .writer import Row, Writer, read
 
@@ -19,6 +20,7 @@ _IS_ACTIVE: Final = JOB.c.status.in_(("queued", "running"))
 _ENDED: Final = tuple(JOB_ENDED)
 _PART_KEY: Final = (JOB_PART.c.job_id, JOB_PART.c.device_id, JOB_PART.c.module_id)
 _PART_STATE: Final = ("status", "started", "ended", "updated", "answer", "error")
+_TOLD_AT_ONCE: Final = 300  # parts of one statement
 _RECORD: Final = (
     update(JOB_PART)
     .where(
@@ -34,8 +36,8 @@ _RECORD: Final = (
 class SqlJobs:
     """See ports.JobStore."""
 
-    def __init__(self, writer: Writer, reading: AsyncEngine) -> None:
-        self._write, self._reading = writer, reading
+    def __init__(self, writer: Writer, reading: AsyncEngine, outbox: SqlOutbox) -> None:
+        self._write, self._reading, self._outbox = writer, reading, outbox
 
     async def add(self, job: Job, most: int) -> None:
         async def work(connection: AsyncConnection) -> None:
@@ -107,7 +109,9 @@ class SqlJobs:
             if rows:
                 keys = [(row["job_id"], row["device_id"], row["module_id"]) for row in rows]
                 await connection.execute(update(JOB_PART).where(tuple_(*_PART_KEY).in_(keys)).values(change))
-            return [_part({**row, **change}) for row in rows]
+            parts = [_part({**row, **change}) for row in rows]
+            await self._tell(connection, parts)
+            return parts
 
         return await self._write(work)
 
@@ -123,6 +127,11 @@ class SqlJobs:
         ]
 
         async def work(connection: AsyncConnection) -> None:
+            if self._is_told:
+                keys = [(each.job_id, each.device_id, each.module_id) for each in parts]
+                query = select(*_PART_KEY).where(tuple_(*_PART_KEY).in_(keys), JOB_PART.c.status == "running")
+                running = {tuple(row) for row in await connection.execute(query)}
+                await self._tell(connection, [each for key, each in zip(keys, parts, strict=True) if key in running])
             await connection.execute(_RECORD, rows)
 
         if rows:
@@ -130,12 +139,37 @@ class SqlJobs:
 
     async def settle(self, job_id: str, statuses: Sequence[PartStatus], part: JobPart) -> None:
         state = {name: value for name, value in _part_state(part).items() if name != "started"}
-        change = update(JOB_PART).where(JOB_PART.c.job_id == job_id, JOB_PART.c.status.in_(statuses)).values(state)
+        those = and_(JOB_PART.c.job_id == job_id, JOB_PART.c.status.in_(statuses))
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(change)
+            await connection.execute(update(JOB_PART).where(those).values(state))
 
-        await self._write(work, when_full=True)
+        async def work_some(connection: AsyncConnection) -> bool:
+            """Some of them, each told of. Whether there were as many as that."""
+            rows = (await connection.execute(select(JOB_PART).where(those).limit(_TOLD_AT_ONCE))).mappings().all()
+            parts = [_part({**row, **state}) for row in rows]
+            keys = [(each.job_id, each.device_id, each.module_id) for each in parts]
+            await connection.execute(update(JOB_PART).where(tuple_(*_PART_KEY).in_(keys)).values(state))
+            await self._tell(connection, parts)
+            return len(rows) == _TOLD_AT_ONCE
+
+        if not self._is_told:
+            await self._write(work, when_full=True)
+            return
+        while await self._write(work_some, when_full=True):
+            pass
+
+    @property
+    def _is_told(self) -> bool:
+        return self._outbox.tells.wants("deviceJobLifecycleEvents")
+
+    async def _tell(self, connection: AsyncConnection, parts: Sequence[JobPart]) -> None:
+        """Tell of parts as they are now."""
+        if parts and self._is_told:
+            query = select(JOB).where(JOB.c.job_id.in_({each.job_id for each in parts}))
+            jobs = {row["job_id"]: _job(dict(row)) for row in (await connection.execute(query)).mappings()}
+            told = [(jobs[each.job_id], each) for each in parts if each.job_id in jobs]
+            await self._outbox.put(connection, self._outbox.tells.job_parts_changed(told))
 
     async def parts(
         self, *, job_ids: Sequence[str], device_ids: Sequence[str], after: tuple[str, str, str], most: int

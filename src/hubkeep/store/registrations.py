@@ -14,6 +14,7 @@ from hubkeep.ports import Held, HeldRegistration, IdentityEdit, Kept, KeptRegist
 
 from .group_commit import GroupCommit
 from .identity_edits import Codec, edit_identities
+from .outbox import SqlOutbox
 from .tables import PROVISIONED, REGISTRATION, REGISTRATION_OPERATION
 from .writer import read
 
@@ -24,8 +25,8 @@ _OPERATION: Final = REGISTRATION_OPERATION.c
 class SqlRegistrations:
     """See ports.RegistrationStore."""
 
-    def __init__(self, commits: GroupCommit, reading: AsyncEngine, codec: Codec) -> None:
-        self._commit, self._reading, self._codec = commits, reading, codec
+    def __init__(self, commits: GroupCommit, reading: AsyncEngine, codec: Codec, outbox: SqlOutbox) -> None:
+        self._commit, self._reading, self._codec, self._outbox = commits, reading, codec, outbox
 
     async def get(self, registration_id: str) -> Registration | None:
         query = select(_RECORD.content).where(_RECORD.key == registration_id.lower())
@@ -55,7 +56,8 @@ class SqlRegistrations:
                 kept = settle(HeldRegistration(held, record, owner, members))
                 return kept.identity or Kept(held.identity)
 
-            outcome = (await edit_identities(connection, [IdentityEdit(device_id, "", edit, True)], self._codec))[0]
+            edits = [IdentityEdit(device_id, "", edit, True)]
+            outcome = (await edit_identities(connection, edits, self._codec, self._outbox))[0]
             if isinstance(outcome, HubError):
                 raise outcome
             assert kept is not None, "the edit was called"

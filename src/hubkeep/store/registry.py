@@ -37,17 +37,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, ModuleAlreadyExists, StoreUnavailable
 from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
-from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
+from hubkeep.ports import Activity, ChangeEvents, Held, IdentityCount, IdentityEdit, Kept, Seal
 
 from .authorities import SqlAuthorities
 from .certificates import SqlCertificates, SqlDenials, SqlRevocationLists
 from .configurations import SqlConfigurations
+from .connection_events import tell_all_gone, tell_connections
 from .consumer_groups import SqlConsumerGroups
 from .enrolments import SqlEnrolments
+from .event_sources import SqlEventSources
 from .fleet import SqlFleet
 from .group_commit import GroupCommit
 from .identity_edits import Codec, edit_identities
 from .jobs import SqlJobs
+from .outbox import Silence, SqlOutbox
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .registrations import SqlRegistrations
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
@@ -89,9 +92,13 @@ def locked(directory: Path) -> Iterator[None]:
 class Registry:
     """The stores of one file."""
 
-    def __init__(self, writer: "Writer", reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
-        self.identities = SqlIdentities(writer, reading, look_up, seal)
-        self.twins = SqlTwins(writer, look_up)
+    def __init__(
+        self, writer: "Writer", reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal, tells: ChangeEvents
+    ) -> None:
+        self.outbox = SqlOutbox(writer, reading, tells)
+        self.event_sources = SqlEventSources(writer, reading)
+        self.identities = SqlIdentities(writer, reading, look_up, seal, self.outbox)
+        self.twins = SqlTwins(writer, look_up, self.outbox)
         self.fleet = SqlFleet(reading)
         self.policies = SqlPolicies(writer, reading, seal)
         self.authorities = SqlAuthorities(writer, reading, look_up)
@@ -104,11 +111,11 @@ class Registry:
         self.subscriptions = SqlSubscriptions(self.commits, look_up)
         self.consumer_groups = SqlConsumerGroups(writer, reading)
         self.uploads = SqlUploads(writer, reading, seal)
-        self.jobs = SqlJobs(writer, reading)
+        self.jobs = SqlJobs(writer, reading, self.outbox)
         self.transfers = SqlTransfers(writer, reading, seal)
         self.configurations = SqlConfigurations(writer, reading)
         self.enrolments = SqlEnrolments(writer, self.commits, reading, look_up, seal)
-        self.registrations = SqlRegistrations(self.commits, reading, self.identities.codec)
+        self.registrations = SqlRegistrations(self.commits, reading, self.identities.codec, self.outbox)
         self._writer = writer
 
     @property
@@ -127,8 +134,12 @@ class Registry:
 
 
 @contextlib.asynccontextmanager
-async def open_registry(path: Path, seal: Seal, *, is_expected: bool = False) -> AsyncIterator[Registry]:
+async def open_registry(
+    path: Path, seal: Seal, *, is_expected: bool = False, tells: ChangeEvents | None = None
+) -> AsyncIterator[Registry]:
     """Open the file, made or migrated first if need be. is_expected: it was made before and must be there.
+
+    tells: what is told of changes; None: nothing.
 
     Raises SchemaTooNew, DataDirectoryInUse, NotPermitted, StoreUnavailable (with the reason: damaged, disk full).
     """
@@ -158,7 +169,7 @@ async def open_registry(path: Path, seal: Seal, *, is_expected: bool = False) ->
             raise _cannot_open(path, error) from None
         writer = Writer(writing)
         opened.push_async_callback(writer.finish)
-        registry = Registry(writer, reading, look_up, seal)
+        registry = Registry(writer, reading, look_up, seal, tells or Silence())
         opened.push_async_callback(registry.twins.finish)
         opened.push_async_callback(registry.commits.finish)
         yield registry
@@ -247,9 +258,12 @@ def _cannot_open(path: Path, error: Exception) -> Exception:
 class SqlIdentities:
     """See ports.IdentityStore."""
 
-    def __init__(self, writer: Writer, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
+    def __init__(
+        self, writer: Writer, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal, outbox: SqlOutbox
+    ) -> None:
         self._write, self._reading, self._look_up, self._seal = writer, reading, look_up, seal
         self.codec = Codec(self._row, self._identity)
+        self._outbox = outbox
 
     async def get(self, device_id: str, module_id: str = "") -> Identity | None:
         row = self._one(_LOOK_UP, (device_id, module_id))
@@ -261,6 +275,8 @@ class SqlIdentities:
         async def work(connection: AsyncConnection) -> None:
             for row in rows:
                 await self._create(connection, row)
+            twins = (Twin(device_id=each.device_id, module_id=each.module_id) for each in identities)
+            await self._outbox.put(connection, self._outbox.tells.created(twins))
 
         await self._write(work)
 
@@ -282,7 +298,7 @@ class SqlIdentities:
 
     async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[tuple[Held, Kept] | HubError]:
         async def work(connection: AsyncConnection) -> Sequence[tuple[Held, Kept] | HubError]:
-            outcomes = await edit_identities(connection, edits, self.codec)
+            outcomes = await edit_identities(connection, edits, self.codec, self._outbox)
             if any(isinstance(each, tuple) and each[1].identity is not None for each in outcomes):
                 self._write.check_room()  # nothing of all that is kept, unless it is deletions alone
             return outcomes
@@ -321,12 +337,19 @@ class SqlIdentities:
             key = (change.device_id, change.module_id)
             active[key] = max(change.at, active.get(key, change.at))
             if change.connected is not None:
-                states[key] = change
-        if active:
-            await self._write(lambda connection: self._record(connection, active, states.values()), when_full=True)
+                states[key] = change.after(states.get(key))
+        if not active:
+            return
+
+        async def work(connection: AsyncConnection) -> None:
+            await tell_connections(connection, states, self._outbox)
+            await self._record(connection, active, states.values())
+
+        await self._write(work, when_full=True)
 
     async def disconnect_all(self, at: float) -> None:
         async def work(connection: AsyncConnection) -> None:
+            await tell_all_gone(connection, at, self._outbox)
             values = {"connected": False, "connection_updated": at}
             await connection.execute(update(IDENTITY).where(IDENTITY.c.connected).values(values))
             await connection.execute(update(DEVICE_COUNT).values(connected=0))
@@ -359,7 +382,8 @@ class SqlIdentities:
         stored = await self._stored(connection, device_id, module_id, etag)
         if stored is None:
             return False
-        await delete_leaves(connection, device_id, module_id)
+        twins = await delete_leaves(connection, device_id, module_id)
+        await self._outbox.put(connection, self._outbox.tells.deleted(twins))
         where = _is(device_id, module_id) if module_id else [IDENTITY.c.device_id == device_id]
         await connection.execute(delete(IDENTITY).where(*where))
         await delete_queues(connection, device_id, module_id)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0020"  # the newest migration
+HEAD: Final = "0021"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -458,3 +458,20 @@ PROVISIONED: Final = Table(
     sqlite_with_rowid=False,
 )
 Index("provisioned_enrolment", PROVISIONED.c.is_group, PROVISIONED.c.enrolment_key)
+
+# Events of the hub that wait to be passed on.
+HUB_EVENT: Final = Table(
+    "hub_event",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("source", String, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("device_id", String, nullable=False),
+    Column("module_id", String, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,  # a number never comes twice: connection states are ordered by it
+)
+
+# Those that were switched on while the hub ran.
+EVENT_SOURCE: Final = Table("event_source", METADATA, Column("source", String, primary_key=True))

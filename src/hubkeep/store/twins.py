@@ -14,9 +14,10 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError, StoreUnavailable
-from hubkeep.model import Twin, TwinSection, leaves
+from hubkeep.model import HubEvent, Twin, TwinChange, TwinSection, leaves
 
 from .many_rows import execute_rows, insert_rows, prepared, row_insertion
+from .outbox import SqlOutbox
 from .tables import TWIN, TWIN_LEAF
 from .writer import Prepared, Row, Writer, unavailable
 
@@ -38,19 +39,19 @@ _UNINDEX: Final = delete(TWIN_LEAF).where(*(column == bind(column.name) for colu
 
 class _Change(NamedTuple):
     key: Key
-    change: Callable[[Twin], Twin]
-    committed: Callable[[Twin, Twin], None]
+    change: Callable[[Twin], TwinChange]
+    committed: Callable[[TwinChange], None]
     done: "asyncio.Future[Twin | None]"
 
 
-_Outcome = tuple[Twin, Twin] | Exception | None
+_Outcome = TwinChange | Exception | None
 
 
 class SqlTwins:
     """See ports.TwinStore."""
 
-    def __init__(self, writer: Writer, look_up: sqlite3.Connection) -> None:
-        self._write, self._look_up = writer, look_up
+    def __init__(self, writer: Writer, look_up: sqlite3.Connection, outbox: SqlOutbox) -> None:
+        self._write, self._look_up, self._outbox = writer, look_up, outbox
         self._waiting: deque[_Change] = deque()
         self._committing: asyncio.Task[None] | None = None
 
@@ -61,8 +62,8 @@ class SqlTwins:
         self,
         device_id: str,
         module_id: str,
-        change: Callable[[Twin], Twin],
-        committed: Callable[[Twin, Twin], None],
+        change: Callable[[Twin], TwinChange],
+        committed: Callable[[TwinChange], None],
     ) -> Twin | None:
         self._write.check_room()
         if len(self._waiting) >= _WAITING:
@@ -96,9 +97,9 @@ class SqlTwins:
             outcomes = [error] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):
             result: Twin | None = None
-            if isinstance(outcome, tuple):
-                _tell(each, *outcome)
-                result = outcome[1]
+            if isinstance(outcome, TwinChange):
+                _tell(each, outcome)
+                result = outcome.twin
             if each.done.done():
                 continue  # the caller is gone
             if isinstance(outcome, Exception):
@@ -113,19 +114,24 @@ class SqlTwins:
         stored = dict(twins)
         changed: dict[Key, Twin] = {}
         outcomes: list[_Outcome] = []
+        events: list[HubEvent] = []
         for each in batch:
             before = twins.get(each.key)
             if before is None:
                 outcomes.append(None)
                 continue
             try:
-                after = each.change(before)
+                change = each.change(before)
             except HubError as error:
                 outcomes.append(error)
                 continue
-            twins[each.key] = changed[each.key] = after
-            outcomes.append((before, after))
-        return outcomes, _written([(stored[key], twin) for key, twin in changed.items()], self._write.dialect)
+            outcomes.append(change)
+            if change.twin is not before:
+                twins[each.key] = changed[each.key] = change.twin
+                events += self._outbox.tells.twin_changed(before, change)
+        dialect = self._write.dialect
+        statements = _written([(stored[key], twin) for key, twin in changed.items()], dialect)
+        return outcomes, [*statements, *self._outbox.prepared(events, dialect)]
 
     def _stored(self, key: Key) -> Twin | None:
         try:
@@ -135,9 +141,9 @@ class SqlTwins:
         return None if row is None else twin_of_row(dict(zip(_COLUMNS, row, strict=True)))
 
 
-def _tell(change: _Change, before: Twin, after: Twin) -> None:
+def _tell(waiting: _Change, change: TwinChange) -> None:
     try:
-        change.committed(before, after)
+        waiting.committed(change)
     except Exception:
         log.exception("telling a change of a twin failed")  # the change stands all the same
 
@@ -176,18 +182,19 @@ def _written(changed: Sequence[tuple[Twin, Twin]], dialect: Dialect) -> list[Pre
     return [prepared(statement, rows, dialect) for statement, rows in statements if rows]
 
 
-async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: str) -> None:
-    """Of a module, or of a device with its modules. Call while their twins are still there."""
+async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: str) -> Sequence[Twin]:
+    """Of a module, or of a device with its modules. Call while their twins are still there; they are returned."""
     where = TWIN.c.device_id == device_id
-    await delete_leaves_of(connection, where & (TWIN.c.module_id == module_id) if module_id else where)
+    return await delete_leaves_of(connection, where & (TWIN.c.module_id == module_id) if module_id else where)
 
 
-async def delete_leaves_of(connection: AsyncConnection, where: ColumnElement[bool]) -> None:
-    """Of all twins that meet ``where``, while they are still there."""
+async def delete_leaves_of(connection: AsyncConnection, where: ColumnElement[bool]) -> Sequence[Twin]:
+    """Of all twins that meet ``where``, while they are still there; they are returned."""
     rows = (await connection.execute(select(TWIN).where(where))).mappings().all()
     twins = [twin_of_row(dict(row)) for row in rows]
     gone = [leaf for twin in twins for leaf in _leaf_rows(twin, leaves(twin))]
     await execute_rows(connection, _UNINDEX, gone)
+    return twins
 
 
 def _leaf_rows(twin: Twin, found: set[tuple[str, str]]) -> list[Row]:

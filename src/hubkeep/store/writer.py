@@ -31,6 +31,7 @@ class Writer:
     """Transactions on the one writing connection, one after another.
 
     Each runs to its end, even if its caller is gone: a cancelled statement would cost the connection.
+    after_commit: called after each.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -40,6 +41,7 @@ class Writer:
         self._under_way: set[asyncio.Future[Any]] = set()
         self.failures = 0  # in a row
         self.refuse_writes: HubError | None = None  # why nothing new can be stored now
+        self.after_commit: Callable[[], None] = _nothing
 
     async def __call__(self, work: Work[_T], *, when_full: bool = False) -> _T:
         """Run ``work`` in a transaction. Raises StoreUnavailable: then nothing was written.
@@ -75,6 +77,7 @@ class Writer:
                 except (DBAPIError, sqlite3.Error) as error:
                     raise await self._failed(error) from None
                 self.failures = 0
+                self.after_commit()
             return result
 
     async def _carry_out(self, statements: Sequence[Prepared]) -> None:
@@ -110,6 +113,7 @@ class Writer:
             except (DBAPIError, sqlite3.Error) as error:
                 raise await self._failed(error) from None
             self.failures = 0
+            self.after_commit()
             return result
 
     def _ended(self, task: "asyncio.Future[Any]") -> None:
@@ -144,6 +148,10 @@ def _transact(driver: aiosqlite.Connection, statements: Sequence[Prepared]) -> N
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _nothing() -> None:
+    """Nobody asked to hear of commits."""
 
 
 def unavailable(error: DBAPIError | sqlite3.Error, what: str) -> StoreUnavailable:

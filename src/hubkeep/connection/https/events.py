@@ -1,15 +1,19 @@
-"""Operators' view of the Event Hubs-compatible endpoint: its consumer groups."""
+"""Operators' view of the Event Hubs-compatible endpoint: its consumer groups, and what it gets besides telemetry."""
 
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
+from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.messaging.consumer_groups import ConsumerGroups
+from hubkeep.messaging.routing.event_sources import EventSources, SourceState
 from hubkeep.model import ConsumerGroup
 
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content
+from .bodies import json_as
 from .exchange import Endpoint, Exchange
 
 
@@ -36,6 +40,36 @@ class ConsumerGroupSurface:
         """DELETE /api/events/groups/{name}"""
         await self._groups.delete(exchange.values["name"])
         return no_content()
+
+
+class SourceSwitch(msgspec.Struct):
+    enabled: bool
+
+
+class EventSourceSurface:
+    def __init__(self, sources: EventSources) -> None:
+        self._sources = sources
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        return (
+            Endpoint("admin/sources/list", self.list, "service", dated=False),
+            Endpoint("admin/sources/put", self.put, "service", dated=False),
+        )
+
+    async def list(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /api/events/sources"""
+        return json_answer([_source_json(each) for each in self._sources.all()])
+
+    async def put(self, exchange: Exchange) -> web.StreamResponse:
+        """PUT /api/events/sources/{name}: ``{"enabled": true}`` or false."""
+        wanted = json_as(SourceSwitch, await exchange.body(HTTP_SERVICE_BODY.value))
+        state = await self._sources.switch(exchange.values["name"], is_on=wanted.enabled)
+        return json_answer(_source_json(state))
+
+
+def _source_json(state: SourceState) -> dict[str, Any]:
+    """fixed: settings name it, and it stays on."""
+    return {"source": state.source, "enabled": state.is_on, "fixed": state.is_fixed}
 
 
 def _json(group: ConsumerGroup) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.jobs import Jobs
 from hubkeep.messaging.methods import Methods
+from hubkeep.messaging.routing.event_sources import EventSources
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import LinkInfo
 from hubkeep.ports import Clock, Event, EventLog
@@ -52,7 +53,7 @@ from .connection import HttpsConnection
 from .digital_twins import DigitalTwinSurface
 from .enrolments import EnrolmentSurface
 from .est import EstSurface
-from .events import ConsumerGroupSurface
+from .events import ConsumerGroupSurface, EventSourceSurface
 from .exchange import Endpoint, Exchange, Place
 from .files import FileUpload
 from .fleet_records import FleetRecords
@@ -98,6 +99,7 @@ class HttpsListener:
         refusals: Refusals,
         policies: Policies,
         consumer_groups: ConsumerGroups,
+        event_sources: EventSources,
         enrolments: Enrolments,
         registrations: Registrations,
         allocation: Allocation,
@@ -142,6 +144,7 @@ class HttpsListener:
             *self.telemetry.endpoints(),
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
+            *EventSourceSurface(event_sources).endpoints(),
             *RegistrationSurface(registrations, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
             *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),

@@ -6,8 +6,11 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from hubkeep.errors import QuotaExceeded, ResourceLimit
+from hubkeep.limits import HTTP_SERVICE_BODY
+from hubkeep.model import EventSource
 
-from .rows import Answer, Count, Described, Parameter, Time, Told, empty, given
+from ..events import SourceSwitch
+from .rows import JSON, Answer, Body, Count, Described, Parameter, Time, Told, empty, given
 
 
 class RecordedRefusal(Told, rename=None):
@@ -65,6 +68,14 @@ class ConsumerGroup(Told):
     fixed: bool
 
 
+class EventSourceState(Told):
+    """enabled: the built-in endpoint gets its events. fixed: settings name it, and it stays on."""
+
+    source: EventSource
+    enabled: bool
+    fixed: bool
+
+
 ROWS: Final[Mapping[str, Described]] = {
     "admin/refusals": Described(
         "Show what was refused, and why",
@@ -101,4 +112,13 @@ ROWS: Final[Mapping[str, Described]] = {
         refusals=(QuotaExceeded,),
     ),
     "admin/groups/delete": Described("Delete a consumer group", empty("It is gone; its readers are detached.")),
+    "admin/sources/list": Described(
+        "List the hub's own events", given(list[EventSourceState], "All sources, and which of them are switched on.")
+    ),
+    "admin/sources/put": Described(
+        "Switch a source of the hub's own events",
+        given(EventSourceState, "The source as it is now: what happens from now on is told, or is not."),
+        text="The name in any case. A source that settings name cannot be switched off.",
+        body=Body({JSON: SourceSwitch}, HTTP_SERVICE_BODY.value),
+    ),
 }
