@@ -324,6 +324,12 @@ class AuthorityInUse(HubError):
     text = "Devices were let in by this authority lately."
 
 
+class PolicyNotFound(HubError):
+    """A shared access policy that is not there."""
+
+    text = "There is no policy of this name."
+
+
 class BlobExists(HubError):
     """A file of this name is there and was not to be replaced, or a folder has the name."""
 
@@ -463,6 +469,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     ),
     DeviceNotFound: OnWire(404, 404001, "DeviceNotFound", "amqp:not-found", 5, 0x87),
     ModuleNotFound: OnWire(404, 404010, "ModuleNotFound", "amqp:not-found", 5, 0x87),
+    PolicyNotFound: OnWire(404, 404013, "PolicyNotFound", "amqp:not-found", 3),  # of the hub's own administration
     JobNotFound: OnWire(404, 404002, "JobNotFound", "amqp:not-found", 3),
     # clients know the name; no source tells its number
     JobAlreadyExists: OnWire(409, 409010, "DeviceJobAlreadyExists", "amqp:resource-locked", 3),

@@ -583,6 +583,8 @@ class PolicyStore(Protocol):
 
     async def put(self, policy: Policy) -> None: ...
 
+    async def delete(self, name: str) -> None: ...
+
 
 class RefusalStore(Protocol):
     async def add(self, refusals: Sequence[Refusal], keep: int) -> None:

@@ -28,6 +28,7 @@ _CURES: Final = {
     "GatewayTimeout": "--timeout gives it longer",
     "ConfigurationNotFound": "hubkeep configuration list shows those that exist",
     "ConfigurationAlreadyExists": "hubkeep configuration update ID, or another id: what one sets cannot be changed",
+    "PolicyNotFound": "hubkeep policy list shows those that exist",
     "JobNotFound": "hubkeep job list shows those that exist",
     "DeviceJobAlreadyExists": "give it another id; hubkeep job show JOB tells of that one",
     "DeviceAlreadyExists": "hubkeep device show ID, or hubkeep device update ID",

@@ -19,6 +19,7 @@ from . import (
     fleet_files,
     jobs,
     modules,
+    policies,
     tokens,
 )
 from .api import api
@@ -130,6 +131,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(configurations.app, name="configuration")
 app.add_typer(enrolments.app, name="enroll")
 app.add_typer(tokens.app, name="token")
+app.add_typer(policies.app, name="policy")
 app.add_typer(certificates.app, name="cert")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)

@@ -1,15 +1,17 @@
-"""Shared access policies: the built-in ones, looked up by name.
+"""Shared access policies: the built-in ones and an operator's own, looked up by name.
 
 Source: service-protocols 1.4, provisioning-and-pki 2.7.
 """
 
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 
-from hubkeep.errors import BadRequest
+from hubkeep.errors import BadRequest, PolicyNotFound, QuotaExceeded
+from hubkeep.limits import POLICIES, POLICY_NAME
 from hubkeep.model import Permission, Policy
 from hubkeep.ports import Bus, PolicyStore
 
@@ -39,6 +41,12 @@ _WORDS: Final = {
 _BY_WORD: Final = {word: permission for permission, word in _WORDS.items()} | {
     "RegistryReadWrite": Permission.REGISTRY_WRITE
 }
+
+
+_NAME: Final = re.compile(rf"[A-Za-z0-9!._-]{{1,{POLICY_NAME.value}}}")
+_KEY_BYTES: Final = 32
+
+KeyName = Literal["primary", "secondary"]
 
 
 def published_key(what: str) -> bytes:
@@ -93,6 +101,56 @@ class Policies:
     def all(self) -> Sequence[Policy]:
         return list(self._policies.values())
 
+    def named(self, name: str) -> Policy:
+        """Raises PolicyNotFound."""
+        policy = self._policies.get(name)
+        if policy is None:
+            raise PolicyNotFound(reason=f"there is no policy {name!r}")
+        return policy
+
+    async def define(
+        self, name: str, rights: str, primary_key: bytes | None = None, secondary_key: bytes | None = None
+    ) -> Policy:
+        """Create a policy, or change its rights. Keys that are not given stay, or are made.
+
+        rights: as ``permissions_from_words`` reads them. Raises BadRequest, QuotaExceeded, StoreUnavailable.
+        """
+        permissions = permissions_from_words(rights)
+        before = self._policies.get(name)
+        if before is None:
+            if not _NAME.fullmatch(name):
+                raise BadRequest(f"A policy's name is 1 to {POLICY_NAME.value} letters, digits and any of ! . _ -")
+            if len(self._policies) >= POLICIES.value:
+                raise QuotaExceeded(reason=f"{POLICIES.value} policies exist", remedy="delete one that is not used")
+        elif name in BUILT_IN and permissions != before.permissions:
+            raise BadRequest("The rights of a built-in policy are fixed: make one of your own.")
+        policy = Policy(
+            name=name,
+            permissions=permissions,
+            primary_key=primary_key or (before.primary_key if before else secrets.token_bytes(_KEY_BYTES)),
+            secondary_key=secondary_key or (before.secondary_key if before else secrets.token_bytes(_KEY_BYTES)),
+        )
+        await self.put(policy)
+        return policy
+
+    async def regenerate(self, name: str, which: KeyName) -> Policy:
+        """A new random key for one of the two; the other stays valid. Raises PolicyNotFound, StoreUnavailable."""
+        policy = self.named(name)
+        fresh = secrets.token_bytes(_KEY_BYTES)
+        primary, secondary = (fresh, policy.secondary_key) if which == "primary" else (policy.primary_key, fresh)
+        policy = Policy(name=name, permissions=policy.permissions, primary_key=primary, secondary_key=secondary)
+        await self.put(policy)
+        return policy
+
+    async def delete(self, name: str) -> None:
+        """What was opened with it ends. Raises PolicyNotFound, BadRequest for a built-in one, StoreUnavailable."""
+        self.named(name)
+        if name in BUILT_IN:
+            raise BadRequest("A built-in policy stays: regenerate its keys, and use policies of your own.")
+        await self._store.delete(name)
+        del self._policies[name]
+        self._bus.publish("policy.changed", name)
+
     async def put(self, policy: Policy) -> None:
         """Create or replace. Other keys, or other rights, end what was opened with the policy."""
         await self._store.put(policy)
@@ -103,4 +161,4 @@ class Policies:
 
 
 def _first_key(what: str, *, published: bool) -> bytes:
-    return published_key(what) if published else secrets.token_bytes(32)
+    return published_key(what) if published else secrets.token_bytes(_KEY_BYTES)

@@ -235,7 +235,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/denials/put", "https", "POST /api/denials", _ALL),
     Operation("admin/denials/delete", "https", "DELETE /api/denials/{mark}", _ALL),
     Operation("admin/status", "https", "GET /api/status", _ALL),
-    Operation("admin/policies", "https", "GET /api/policies", _ALL),
+    Operation("admin/policies", "https", "GET /api/policies", _ALL, "with their keys"),
+    Operation("admin/policies/get", "https", "GET /api/policies/{name}", _ALL, "with its keys"),
+    Operation("admin/policies/put", "https", "PUT /api/policies/{name}", _ALL),
+    Operation("admin/policies/delete", "https", "DELETE /api/policies/{name}", _ALL),
+    Operation("admin/policies/regenerate", "https", "POST /api/policies/{name}/regenerate", _ALL),
     Operation("admin/openapi", "https", "GET /openapi.json", (), "the same for every hub, published with the source"),
     Operation("admin/trust-bundle", "https", "GET /api/trust-bundle", (), "public certificates only"),
 )

@@ -59,7 +59,7 @@ from hubkeep.store.event_log import SqliteEventLog
 from hubkeep.store.registry import Registry, locked, open_registry
 
 from .certification import device_trust, opened_certification
-from .data_directory import describe, host_names, prepare
+from .data_directory import describe, host_names, leave_admin, prepare
 from .failures import StartFailure, start_failures
 from .fleet_moves import egress_of, fleet_moves
 from .health import samples, status, unhealthy
@@ -310,6 +310,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.callback(amqp.close)
         up.callback(running_jobs.cancel)  # before links close: that they do is no device's answer
         await describe(hub, published=published, identities=identities)
+        bus.subscribe("policy.changed", lambda _name: leave_admin(hub))
         yield hub
 
 

@@ -48,7 +48,7 @@ def prepare(directory: Path, settings: Settings) -> dict[str, Any] | None:
 
 
 async def describe(hub: Hub, *, published: bool, identities: Identities) -> None:
-    """Leave behind what the command line needs: mode, and the operator's connection string and address (0600)."""
+    """Leave behind what the command line needs: the hub's mode, and how its operator reaches it."""
     settings, directory = hub.settings, hub.data
     path = directory / DESCRIPTION
     if not path.exists():
@@ -59,15 +59,20 @@ async def describe(hub: Hub, *, published: bool, identities: Identities) -> None
     if settings.mode == "dev":
         with contextlib.suppress(DeviceNotFound):
             hub.first_device_key = key_to_text((await identities.get(FIRST_DEVICE)).primary_key) or ""
+    leave_admin(hub)
+
+
+def leave_admin(hub: Hub) -> None:
+    """The operator's connection strings as they are now, for the command line on this machine (0600)."""
     admin = {
         "connection_string": hub.policy_connection_string(),
         "events_connection_string": hub.events_connection_string(),
         "provisioning_connection_string": hub.policy_connection_string("provisioningserviceowner"),
-        "address": settings.listeners.address,
+        "address": hub.settings.listeners.address,
         "ports": hub.ports,
         "trust_bundle": str(hub.trust_bundle),
     }
-    write_secret(directory / "admin", msgspec.json.encode(admin))
+    write_secret(hub.data / "admin", msgspec.json.encode(admin))
 
 
 async def _make_first_device(identities: Identities, *, published: bool) -> None:

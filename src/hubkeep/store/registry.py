@@ -482,6 +482,12 @@ class SqlPolicies:
 
         await self._write(work)
 
+    async def delete(self, name: str) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(POLICY).where(POLICY.c.name == name))
+
+        await self._write(work)
+
 
 class SqlRefusals:
     """See ports.RefusalStore."""

@@ -10,7 +10,6 @@ import msgspec
 from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
-from hubkeep.cloud.policies import Policies, permission_words
 from hubkeep.errors import BadRequest, HubError, ResourceLimit
 from hubkeep.limits import LIVE_EVENT_READERS
 from hubkeep.model import Principal
@@ -35,14 +34,13 @@ class AdminSurface:
         self,
         *,
         refusals: Refusals,
-        policies: Policies,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         trust_bundle: Path,
         status: Callable[[], dict[str, Any]],
         expired: Callable[[Principal], bool],
     ) -> None:
-        self._refusals, self._policies, self._log = refusals, policies, log
+        self._refusals, self._log = refusals, log
         self._decode_event, self._trust_bundle = decode_event, trust_bundle
         self._status, self._expired = status, expired
         self._readers = 0
@@ -53,7 +51,6 @@ class AdminSurface:
             Endpoint("admin/refusals", self.refusals, "service", dated=False),
             Endpoint("admin/events", self.events, "service", dated=False),
             Endpoint("admin/status", self.status, "service", dated=False),
-            Endpoint("admin/policies", self.policies, "service", dated=False),
             Endpoint("admin/openapi", self.openapi, "none", dated=False),
             Endpoint("admin/trust-bundle", self.trust_bundle, "none", dated=False),
         )
@@ -67,20 +64,6 @@ class AdminSurface:
     async def status(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /api/status"""
         return json_answer(self._status())
-
-    async def policies(self, _exchange: Exchange) -> web.StreamResponse:
-        """GET /api/policies, with their keys: whoever may ask holds all rights already."""
-        return json_answer(
-            [
-                {
-                    "name": each.name,
-                    "rights": permission_words(each.permissions),
-                    "primaryKey": msgspec.to_builtins(each.primary_key),
-                    "secondaryKey": msgspec.to_builtins(each.secondary_key),
-                }
-                for each in self._policies.all()
-            ]
-        )
 
     async def openapi(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /openapi.json: what the API takes, gives and refuses. It tells nothing of this hub."""

@@ -59,6 +59,7 @@ from .files import FileUpload
 from .fleet_records import FleetRecords
 from .jobs import JobSurface
 from .paths import Routes, segments_of, split_target
+from .policies import PolicySurface
 from .proofs import Claim, LastProof
 from .queries import QuerySurface
 from .registration_records import RegistrationRecordSurface
@@ -145,6 +146,7 @@ class HttpsListener:
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
             *EventSourceSurface(event_sources).endpoints(),
+            *PolicySurface(policies).endpoints(),
             *RegistrationSurface(registrations, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
             *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),
@@ -161,7 +163,6 @@ class HttpsListener:
             ).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
-                policies=policies,
                 log=log,
                 decode_event=decode_event,
                 trust_bundle=trust_bundle,

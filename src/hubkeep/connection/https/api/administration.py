@@ -5,11 +5,12 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from hubkeep.errors import QuotaExceeded, ResourceLimit
+from hubkeep.errors import PolicyNotFound, QuotaExceeded, ResourceLimit
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.model import EventSource
 
 from ..events import SourceSwitch
+from ..policies import PolicyBody, RegenerateBody
 from .rows import JSON, Answer, Body, Count, Described, Parameter, Time, Told, empty, given
 
 
@@ -76,6 +77,9 @@ class EventSourceState(Told):
     fixed: bool
 
 
+_LIMIT: Final = HTTP_SERVICE_BODY.value
+_POLICY: Final = given(PolicyWithKeys, "The policy.")
+
 ROWS: Final[Mapping[str, Described]] = {
     "admin/refusals": Described(
         "Show what was refused, and why",
@@ -96,6 +100,27 @@ ROWS: Final[Mapping[str, Described]] = {
     ),
     "admin/status": Described("Show how the hub is", given(HubStatus, "Its listeners, its log, its health.")),
     "admin/policies": Described("List shared access policies, with their keys", given(list[PolicyWithKeys], "All.")),
+    "admin/policies/get": Described("Get a shared access policy, with its keys", _POLICY, refusals=(PolicyNotFound,)),
+    "admin/policies/put": Described(
+        "Make a shared access policy, or change its rights",
+        _POLICY,
+        text="Keys that are left out stay, or are made. Links that were opened with what it was before are cut. "
+        "The rights of built-in policies are fixed.",
+        body=Body({JSON: PolicyBody}, _LIMIT),
+        refusals=(QuotaExceeded,),
+    ),
+    "admin/policies/delete": Described(
+        "Delete a shared access policy",
+        empty("It is gone; links that were opened with it are cut. Built-in ones stay."),
+        refusals=(PolicyNotFound,),
+    ),
+    "admin/policies/regenerate": Described(
+        "Replace a key of a shared access policy",
+        _POLICY,
+        text="The other key stays valid; links that were opened with the old one are cut.",
+        body=Body({JSON: RegenerateBody}, _LIMIT),
+        refusals=(PolicyNotFound,),
+    ),
     "admin/trust-bundle": Described(
         "Get the root certificates that clients must trust",
         {200: Answer("Certificates (PEM).", None, "application/x-pem-file")},

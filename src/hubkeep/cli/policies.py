@@ -1,0 +1,127 @@
+"""``hubkeep policy ...``: shared access policies, the keys of back ends."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import typer
+
+from .failure import CommandFailure
+from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
+from .output import print_fields, print_json, print_plain, print_table
+
+app = typer.Typer(no_args_is_help=True, help="Shared access policies: which back end may ask for what.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The policy's name.")]
+RightsOption = Annotated[
+    str, typer.Option(help="Any of RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect, joined by commas.")
+]
+Which = Literal["primary", "secondary"]
+
+
+@app.command("list")
+def list_policies(
+    data: DataOption = DEFAULT_DATA, connection_string: ConnectionStringOption = None, as_json: JsonOption = False
+) -> None:
+    """All policies and their rights."""
+    with client_of(data, connection_string) as client:
+        found = client.get("/api/policies")
+    if as_json:
+        print_json([{"name": each["name"], "rights": each["rights"]} for each in found])
+    else:
+        print_table(("name", "rights"), ((each["name"], each["rights"]) for each in found))
+
+
+@app.command()
+def show(
+    name: NameArgument,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One policy with its connection strings."""
+    with client_of(data, connection_string) as client:
+        policy, host = client.get(_path(name)), client.place.host
+    if as_json:
+        print_json(policy)
+    else:
+        strings = {which: _connection_string(host, policy, which) for which in ("primary", "secondary")}
+        print_fields({"name": policy["name"], "rights": policy["rights"], **strings})
+
+
+@app.command()
+def create(
+    name: NameArgument,
+    rights: RightsOption,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a policy with random keys."""
+    with client_of(data, connection_string) as client:
+        if name in {each["name"] for each in client.get("/api/policies")}:
+            raise CommandFailure(f"there is a policy {name} already", f"hubkeep policy update {name} --rights ...")
+        policy, host = client.request("PUT", _path(name), body={"rights": rights}), client.place.host
+    if as_json:
+        print_json(policy)
+    else:
+        print_plain(_connection_string(host, policy, "primary"))
+
+
+@app.command()
+def update(
+    name: NameArgument,
+    rights: RightsOption,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a policy other rights. What was opened with it is cut, and comes back with what it may now."""
+    with client_of(data, connection_string) as client:
+        client.get(_path(name))
+        policy = client.request("PUT", _path(name), body={"rights": rights})
+    if as_json:
+        print_json(policy)
+    else:
+        print_plain(f"{name}: {policy['rights']}")
+
+
+@app.command()
+def delete(
+    name: NameArgument,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a policy; what was opened with it is cut at once."""
+    with client_of(data, connection_string) as client:
+        client.request("DELETE", _path(name))
+    if as_json:
+        print_json({"deleted": name})
+    else:
+        print_plain(f"{name} is deleted")
+
+
+@app.command()
+def rotate(
+    name: NameArgument,
+    key: Annotated[Which, typer.Option(help="The one that is replaced.")] = "secondary",
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replace one of a policy's keys while the other goes on: move its users to the new one, then replace the other."""
+    with client_of(data, connection_string) as client:
+        policy = client.request("POST", f"{_path(name)}/regenerate", body={"policyKeyType": key})
+        host = client.place.host
+    if as_json:
+        print_json(policy)
+    else:
+        print_plain(_connection_string(host, policy, key))
+
+
+def _path(name: str) -> str:
+    return f"/api/policies/{quote(name, safe='')}"
+
+
+def _connection_string(host: str, policy: Any, which: str) -> str:
+    return f"HostName={host};SharedAccessKeyName={policy['name']};SharedAccessKey={policy[f'{which}Key']}"
