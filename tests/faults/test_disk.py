@@ -15,6 +15,7 @@ from faults.devices import SENDERS, ask_twin, send_https, send_mqtt, send_to_dev
 from faults.served import Served
 
 MIB = 1024 * 1024
+_ANY = {"If-Match": "*"}
 _JOB = {
     "jobId": "j",
     "updateTwin": {"tags": {"a": 1}},
@@ -91,7 +92,8 @@ def test_a_full_disk_refuses_what_would_grow_the_registry_and_lets_reads_and_del
     patch, topic = b'{"temperature": 21}', "PATCH/properties/reported"
     with Served(small_disk / "data") as hub:
         hub.start()
-        hub.register(["d", "old", "older"])
+        hub.register(["d", "stolen", "old", "older"])
+        assert hub.ask("PUT", "/configurations/gone", {"id": "gone", **_CONFIGURATION})[0] == 200
         assert ask_twin(hub, "d", topic, patch)[0] == 204
         assert send_to_device(hub, "d").is_stored
         leave_free(small_disk, MIB)
@@ -100,7 +102,7 @@ def test_a_full_disk_refuses_what_would_grow_the_registry_and_lets_reads_and_del
         refused = {
             "reported properties": ask_twin(hub, "d", topic, b'{"temperature": 99}')[0],
             "a new identity": hub.ask("PUT", "/devices/new", {"deviceId": "new"})[0],
-            "a changed one": hub.ask("PUT", "/devices/d", {"deviceId": "d", "status": "disabled"})[0],
+            "a changed one": hub.ask("PUT", "/devices/d", {"deviceId": "d", "statusReason": "moved"}, headers=_ANY)[0],
             "desired properties": hub.ask("PATCH", "/twins/d", {"properties": {"desired": {"to": 1}}})[0],
             "identities in bulk": hub.ask("POST", "/devices", [{"id": "new", "importMode": "create"}])[0],
             "a job": hub.ask("PUT", "/jobs/v2/j", {"type": "scheduleUpdateTwin", **_JOB})[0],
@@ -117,7 +119,9 @@ def test_a_full_disk_refuses_what_would_grow_the_registry_and_lets_reads_and_del
         assert json.loads(document)["reported"] == {"temperature": 21, "$version": 2}
         for path in ("/devices/d", "/twins/d", "/devices"):
             assert hub.ask("GET", path)[0] == 200
-        assert hub.ask("DELETE", "/devices/old", headers={"If-Match": "*"})[0] == 204
+        assert hub.ask("PUT", "/devices/stolen", {"deviceId": "stolen", "status": "disabled"}, headers=_ANY)[0] == 200
+        assert hub.ask("DELETE", "/devices/old", headers=_ANY)[0] == 204
+        assert hub.ask("DELETE", "/configurations/gone", headers=_ANY)[0] == 204
         assert hub.ask("POST", "/devices", [{"id": "older", "importMode": "delete"}])[0] == 200
         token = hub.for_load.token("d")
         waiting, found = hub.ask("GET", "/devices/d/messages/devicebound", token=token)

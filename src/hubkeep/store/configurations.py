@@ -52,7 +52,7 @@ class SqlConfigurations:
         async def work(connection: AsyncConnection) -> bool:
             return (await connection.execute(change.values(_row(configuration)))).rowcount == 1
 
-        return await self._write(work)
+        return await self._write(work, when_full=configuration.is_deleted)
 
     async def all(self) -> Sequence[Configuration]:
         query = select(CONFIGURATION).order_by(CONFIGURATION.c.configuration_id, CONFIGURATION.c.number)

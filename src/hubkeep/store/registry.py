@@ -289,7 +289,9 @@ class SqlIdentities:
         row = self._row(identity)
         for name in ("generation_id", "connected", "connection_updated", "last_activity"):
             del row[name]
-        return await self._write(lambda connection: self._replace(connection, row, etag))
+        # shutting somebody out must be possible always
+        is_disabled = identity.status == "disabled"
+        return await self._write(lambda connection: self._replace(connection, row, etag), when_full=is_disabled)
 
     async def delete(self, device_id: str, module_id: str, etag: str | None) -> bool:
         return await self._write(
@@ -480,7 +482,7 @@ class SqlPolicies:
             await connection.execute(delete(POLICY).where(POLICY.c.name == policy.name))
             await connection.execute(insert(POLICY).values(values))
 
-        await self._write(work)
+        await self._write(work, when_full=True)  # a few rows in all, and a key that leaked must be replaced
 
     async def delete(self, name: str) -> None:
         async def work(connection: AsyncConnection) -> None:

@@ -53,7 +53,7 @@ class SqlTransfers:
         async def work(connection: AsyncConnection) -> bool:
             return (await connection.execute(change)).rowcount == 1
 
-        return await self._write(work)
+        return await self._write(work, when_full=True)
 
     async def forget(self, ended_before: float) -> None:
         is_old = and_(_HAS_ENDED, TRANSFER_JOB.c.ended < ended_before)
@@ -62,7 +62,7 @@ class SqlTransfers:
             await connection.execute(delete(TRANSFER_JOB).where(is_old))
 
         if await self._one(select(TRANSFER_JOB).where(is_old).limit(1)) is not None:
-            await self._write(work)
+            await self._write(work, when_full=True)
 
     async def _one(self, query: Any) -> TransferJob | None:
         rows = await read(self._reading, query)
