@@ -130,6 +130,27 @@ def test_weak_suites_get_the_alert_that_says_so(tls_hub: HubInThread, kind: str)
         assert peer.recv(1) == b"\x16"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_broken_record_gets_its_alert_and_harms_nobody(tls_hub: HubInThread, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context(cafile=str(tls_hub.trust_bundle))
+    context.maximum_version = version
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(received, to_send, server_hostname=tls_hub.address)
+    with socket.create_connection((tls_hub.address, 8883), 10) as peer:
+        for _ in range(20):
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                peer.sendall(to_send.read())
+                received.write(peer.recv(65_536))
+        peer.sendall(to_send.read())
+        received.write(everything_said(peer, b"\x17\x03\x03\x00\x40" + bytes(64)))
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert bad record mac"):
+            tls.read()
+    assert serves(tls_hub)
+
+
 def alert(hub: HubInThread, data: bytes, port: int) -> int:
     """The fatal alert that is all the hub says to ``data``, before it closes."""
     with socket.create_connection((hub.address, port), 10) as stranger:

@@ -41,12 +41,12 @@ async def listen(
     logging.getLogger("aiofastnet").disabled = True
     if context is not None:
         options |= {"ssl_incoming_bio_size": _INCOMING, "ssl_outgoing_bio_size": _OUTGOING}
-        _tell_why_handshakes_fail()
+        _pass_on_alerts()
     return await aiofastnet.create_server(loop, factory, address, port, **options)
 
 
 @functools.cache
-def _tell_why_handshakes_fail() -> None:
+def _pass_on_alerts() -> None:
     """Let transports write what OpenSSL has left for the peer, its alert, before they close (L-T2, L-T3).
 
     aiofastnet 1.2 closes without that, and has no option or hook: the class that it makes transports of is replaced by
@@ -55,10 +55,11 @@ def _tell_why_handshakes_fail() -> None:
     from aiofastnet import api_utils  # noqa: PLC0415  # optional
 
     class Telling(api_utils.SSLTransport_Socket):  # type: ignore[name-defined,misc]  # compiled, without types
-        __slots__ = ()
+        __slots__ = ("_has_told",)
 
         def _force_close(self, exc: BaseException | None) -> None:
-            if isinstance(exc, ssl.SSLError):
+            if isinstance(exc, ssl.SSLError) and not hasattr(self, "_has_told"):
+                self._has_told = True  # once: what is tried besides may fail again, and end here again
                 self._write_ready()
             super()._force_close(exc)
 
