@@ -85,17 +85,17 @@ def test_what_changes_between_proof_and_link_is_not_missed(
     subject, payload = "identity.changed", IdentityChange(name, "", change)  # type: ignore[arg-type]
     if change == "authority":
         subject, payload = "authority.removed", name  # type: ignore[assignment]
-    write, written = Writer.__call__, []
+    write, written = Writer.at_once, []  # what twins are written by
 
-    async def write_and_tell(self: Writer, work: Any) -> Any:
-        result = await write(self, work)
+    async def write_and_tell(self: Writer, plan: Any) -> Any:
+        result = await write(self, plan)
         written.append(result)  # others write as well
         bus.publish(subject, payload)
         return result
 
     certificate = Certificate.made(name, issuer=root).file(tmp_path)
     with MqttPeer(hub, tls_socket(hub, 8883, certificate)) as peer, monkeypatch.context() as patched:
-        patched.setattr(Writer, "__call__", write_and_tell)
+        patched.setattr(Writer, "at_once", write_and_tell)
         assert log_in(peer, name, None, "&model-id=dtmi:a;1") == (DISABLED if change == "disabled" else REFUSED)
         assert peer.is_closed()
     assert written
