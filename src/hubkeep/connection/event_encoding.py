@@ -30,6 +30,9 @@ _OWN: Final = struct.Struct(">BI")
 _INT64: Final = struct.Struct(">q")
 NO_SECTIONS: Final = _OWN.pack(0, 0)
 _HEADS: Final = 4096
+_NO_FIELDS: Final = dict.fromkeys(
+    ("message_id", "user_id", "correlation_id", "content_type", "content_encoding", "absolute_expiry_time")
+)
 _ENQUEUED_TIME: Final = b"\xa3\x13x-opt-enqueued-time\x83"
 _INGRESS_TIME: Final = b"\xa3\x13iothub-enqueuedtime\x83"
 _SEQUENCE: Final = b"\xa3\x15x-opt-sequence-number\x81"
@@ -99,19 +102,19 @@ def _hub_head(device_id: str, module_id: str, source: str) -> bytes:
 
 def _sections(sender: Principal | None, system: SystemProperties, properties: Mapping[str, str | None]) -> bytes:
     """sender: None for the hub itself, whose events are addressed to nobody."""
-    annotations = {
-        "dt-subject": system.subject,
-        "iothub-interface-id": system.interface_id,
-        "iothub-creation-time-utc": system.creation_time,
-        "iothub-message-schema": system.schema,
-        "iothub-outputname": system.output_name,
-        "iothub-operation": system.operation,
-        "iothub-ack": system.ack,
-        "Diagnostic-Id": system.diagnostic_id,
-        "Correlation-Context": system.diagnostic_context,
-    }
-    own = {name: value for name, value in annotations.items() if value is not None}
-    own_pairs = encode_annotation_pairs(own)
+    annotations = (
+        ("dt-subject", system.subject),
+        ("iothub-interface-id", system.interface_id),
+        ("iothub-creation-time-utc", system.creation_time),
+        ("iothub-message-schema", system.schema),
+        ("iothub-outputname", system.output_name),
+        ("iothub-operation", system.operation),
+        ("iothub-ack", system.ack),
+        ("Diagnostic-Id", system.diagnostic_id),
+        ("Correlation-Context", system.diagnostic_context),
+    )
+    own = {name: value for name, value in annotations if value is not None}
+    own_pairs = encode_annotation_pairs(own) if own else b""
     fields: dict[str, Any] = {
         "message_id": system.message_id,
         "user_id": system.user_id.encode() if system.user_id is not None else None,
@@ -120,13 +123,17 @@ def _sections(sender: Principal | None, system: SystemProperties, properties: Ma
         "content_encoding": _symbol(system.content_encoding),
         "absolute_expiry_time": Timestamp(system.absolute_expiry) if system.absolute_expiry is not None else None,
     }
-    if sender is not None and any(value is not None for value in fields.values()):
-        path = f"/devices/{quote(sender.device_id, safe='')}"
-        if sender.module_id:
-            path += f"/modules/{quote(sender.module_id, safe='')}"
-        fields["to"] = f"{path}/messages/events"
+    if sender is not None and fields != _NO_FIELDS:
+        fields["to"] = _events_of(sender.device_id, sender.module_id)
     application = encode_application_properties(dict(properties)) if properties else b""
     return b"".join((_OWN.pack(len(own), len(own_pairs)), own_pairs, encode_properties(fields), application))
+
+
+@functools.lru_cache(_HEADS)
+def _events_of(device_id: str, module_id: str) -> str:
+    """Where an identity's telemetry goes to, as its events say."""
+    module = f"/modules/{quote(module_id, safe='')}" if module_id else ""
+    return f"/devices/{quote(device_id, safe='')}{module}/messages/events"
 
 
 def _symbol(text: str | None) -> Any:

@@ -39,12 +39,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         count = len(self.body)
         if not self.properties and self.system == NO_SYSTEM_PROPERTIES:
             return count
-        for name in self.system.__struct_fields__:
-            value = getattr(self.system, name)
-            if isinstance(value, str):
-                count += len(value.encode())
-            elif value is not None:
-                count += 8
+        for value in msgspec.structs.astuple(self.system):
+            if value is None:
+                continue
+            count += len(value.encode()) if isinstance(value, str) else 8
         for key, text in self.properties.items():
-            count += len(key.encode()) + len((text or "").encode())
+            count += len(key.encode()) + (len(text.encode()) if text else 0)
         return count

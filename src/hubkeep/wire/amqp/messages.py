@@ -38,7 +38,8 @@ PROPERTY_NAMES: Final = (
     "reply_to_group_id",
 )
 _U32 = struct.Struct(">I")
-_DATA_START: Final = b"\x00\x53\x75"
+_SECTION_START: Final = b"\x00\x53"  # a descriptor as everybody writes it
+_PLACES: Final = {name: place for place, name in enumerate(PROPERTY_NAMES)}
 
 
 class AmqpMessage:
@@ -84,9 +85,9 @@ def decode_message(payload: bytes, depth: int = NESTING) -> AmqpMessage:
     message = AmqpMessage()
     at, end = 0, len(payload)
     while at < end:
-        if payload.startswith(_DATA_START, at):  # the most common one; its descriptor needs no decoding
-            kind: Any = _DATA
-            value, at = decode(payload, at + len(_DATA_START), end, depth - 1)
+        if payload.startswith(_SECTION_START, at) and at + 2 < end:  # needs no decoding
+            kind: Any = payload[at + 2]
+            value, at = decode(payload, at + 3, end, depth - 1)
         else:
             section, at = decode(payload, at, end, depth)
             if not isinstance(section, Described):
@@ -151,10 +152,13 @@ def message(
 
 def encode_properties(properties: dict[str, Any]) -> bytes:
     """The properties section; nothing at all when there is none (a reader decodes fields whenever it is there)."""
-    values = [properties.get(name) for name in PROPERTY_NAMES]
-    while values and values[-1] is None:
-        values.pop()
-    return b"\x00\x53\x73" + encode(values) if values else b""
+    parts, count = [b"\x40"] * len(PROPERTY_NAMES), 0
+    for name, value in properties.items():
+        if value is not None:
+            place = _PLACES[name]
+            parts[place] = encode(value)
+            count = max(count, place + 1)
+    return b"\x00\x53\x73" + compound(0xC0, count, b"".join(parts[:count])) if count else b""
 
 
 def encode_application_properties(properties: dict[Any, Any]) -> bytes:
