@@ -21,7 +21,7 @@ from hubkeep.ports import Ended, StoredSession
 from .group_commit import GroupCommit
 from .locks import Locks
 from .tables import IDENTITY, MQTT_SESSION, QUEUED_MESSAGE
-from .writer import driver_of, insertion, unavailable
+from .writer import Prepared, unavailable
 
 _COLUMNS: Final = (
     "sequence",
@@ -45,20 +45,20 @@ _COUNTS: Final = (
     " WHERE device_id IN (SELECT value FROM json_each(?)) AND module_id = '' GROUP BY device_id"
 )
 # of each queue that is asked for (device id, module id, whether to count): its place in the list, its identity's
-# generation, what waits and has not expired, and the newest sequence of all
+# generation, and what waits and has not expired
 _QUEUES: Final = (
     "SELECT asked.key, generation_id, CASE WHEN json_extract(asked.value, '$[2]') THEN"
     " (SELECT count(*) FROM queued_message AS waiting WHERE waiting.device_id = json_extract(asked.value, '$[0]')"
-    " AND waiting.module_id = json_extract(asked.value, '$[1]') AND expires > ?) END,"
-    " (SELECT seq FROM sqlite_sequence WHERE name = 'queued_message')"
+    " AND waiting.module_id = json_extract(asked.value, '$[1]') AND expires > ?) END"
     " FROM json_each(?) AS asked LEFT JOIN identity ON identity.device_id = json_extract(asked.value, '$[0]')"
     " AND identity.module_id = json_extract(asked.value, '$[1]') ORDER BY asked.key"
 )
-_ENDED: Final = "DELETE FROM queued_message WHERE sequence IN (SELECT value FROM json_each(?)) RETURNING sequence"
-_ABANDONED: Final = (
-    "UPDATE queued_message SET deliveries = deliveries + 1 WHERE sequence IN (SELECT value FROM json_each(?))"
-)
-_BUNDLED: Final = "DELETE FROM feedback_record WHERE number IN (SELECT value FROM json_each(?))"
+_THERE: Final = "SELECT sequence FROM queued_message WHERE sequence IN (SELECT value FROM json_each(?))"
+_INSERT: Final = f"INSERT INTO queued_message ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_REMOVE: Final = "DELETE FROM queued_message WHERE sequence = ?"
+_ABANDON: Final = "UPDATE queued_message SET deliveries = deliveries + 1 WHERE sequence = ?"
+_RECORD: Final = "INSERT INTO feedback_record (record) VALUES (?)"
+_UNRECORD: Final = "DELETE FROM feedback_record WHERE number = ?"
 _FEEDBACK: Final = "SELECT number, record FROM feedback_record ORDER BY number LIMIT ?"
 _SESSION: Final = (
     "SELECT subscriptions, expiry, connected, connection_updated FROM mqtt_session"
@@ -77,9 +77,11 @@ class SqlQueues:
         self._write, self._look_up = write, look_up
         newest = self._read("SELECT max(sequence) FROM queued_message", ())[0][0]
         self._locks = Locks(newest or 0)
+        ever = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'queued_message'", ())
+        self._sequence = ever[0][0] if ever else 0  # the highest that was ever given: none is used twice
 
     async def put(self, message: QueuedMessage, most: int) -> QueuedMessage:
-        return await self._write.together(_put_all, (message, most))
+        return await self._write.together(self._put_all, (message, most))
 
     async def lock(
         self, queue: QueueName, *, now: float, until: float, wall: int, skip_lapsed: bool = False
@@ -127,7 +129,7 @@ class SqlQueues:
         self._locks.show(sequence)
 
     async def end(self, messages: Sequence[Ended]) -> Sequence[int]:
-        gone = await self._write.together(_end_all, messages, when_full=True)
+        gone = await self._write.together(self._end_all, messages, when_full=True)
         for sequence, _ in messages:
             self._locks.forget(sequence)
         return gone
@@ -164,11 +166,7 @@ class SqlQueues:
         return [(number, _record(record)) for number, record in self._read(_FEEDBACK, (most,))]
 
     async def bundle(self, numbers: Sequence[int], message: QueuedMessage) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            await (await driver_of(connection)).execute_fetchall(_BUNDLED, (_json(numbers),))
-            await _put_all(connection, [(message, 0)])
-
-        await self._write(work, when_full=True)
+        await self._write.together(self._bundle_all, (numbers, message), when_full=True)
 
     def _read(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         try:
@@ -176,42 +174,63 @@ class SqlQueues:
         except sqlite3.Error as error:
             raise unavailable(error, "read") from None
 
+    # -- what is written, by plans of the group commit ---------------------------------------------------------------
+
+    def _put_all(
+        self, puts: Sequence[tuple[QueuedMessage, int]]
+    ) -> tuple[list[QueuedMessage | HubError], list[Prepared]]:
+        """Messages, each with the most that its queue may hold, appended in their order. See ports.MessageQueue.put."""
+        # what has expired takes nobody's place, even before it is swept
+        limited = {message.queue: most > 0 for message, most in puts}
+        asked = max(message.enqueued for message, _ in puts), _json([[*queue, most] for queue, most in limited.items()])
+        queues = {
+            name: _Queue(generation_id, count or 0)
+            for name, (_, generation_id, count) in zip(limited, self._read(_QUEUES, asked), strict=True)
+        }
+        outcomes: list[QueuedMessage | HubError] = []
+        rows: list[tuple[Any, ...]] = []
+        for message, most in puts:
+            queue = queues[message.queue]
+            if (refusal := _refusal(message.queue, queue, most)) is not None:
+                outcomes.append(refusal)
+                continue
+            queue.messages += 1
+            self._sequence += 1
+            stored = msgspec.structs.replace(message, sequence=self._sequence, generation_id=queue.generation_id or "")
+            rows.append(_row(stored))
+            outcomes.append(stored)
+        return outcomes, [Prepared(_INSERT, rows)] if rows else []
+
+    def _end_all(self, ends: Sequence[Sequence[Ended]]) -> tuple[list[Sequence[int] | HubError], list[Prepared]]:
+        """Remove messages and store their feedback. Of each group the sequences that were still there."""
+        sequences = [each.sequence for messages in ends for each in messages]
+        there = {row[0] for row in self._read(_THERE, (_json(sequences),))}
+        removed = [(sequence,) for sequence in there]
+        outcomes: list[Sequence[int] | HubError] = []
+        records: list[tuple[bytes]] = []
+        for messages in ends:
+            gone = [each for each in messages if each.sequence in there]
+            there.difference_update(each.sequence for each in gone)  # to each message one end
+            records += [(_encode(each.feedback),) for each in gone if each.feedback is not None]
+            outcomes.append([each.sequence for each in gone])
+        written = ((_REMOVE, removed), (_RECORD, records))
+        return outcomes, [Prepared(text, rows) for text, rows in written if rows]
+
+    def _bundle_all(
+        self, bundles: Sequence[tuple[Sequence[int], QueuedMessage]]
+    ) -> tuple[list[HubError | None], list[Prepared]]:
+        """Records become messages. Only the job that gathers feedback asks for it: one at a time."""
+        outcomes, statements = self._put_all([(message, 0) for _, message in bundles])
+        taken = [(number,) for numbers, _ in bundles for number in numbers]
+        refusals = [each if isinstance(each, HubError) else None for each in outcomes]
+        return refusals, [*statements, Prepared(_UNRECORD, taken)]
+
 
 class _Queue(msgspec.Struct):
     """What a put must know of its queue. generation_id: None where no identity has this name."""
 
     generation_id: str | None
     messages: int
-
-
-async def _put_all(
-    connection: AsyncConnection, puts: Sequence[tuple[QueuedMessage, int]]
-) -> list[QueuedMessage | HubError]:
-    """Messages, each with the most that its queue may hold, appended in their order. See ports.MessageQueue.put."""
-    driver = await driver_of(connection)
-    # what has expired takes nobody's place, even before it is swept
-    limited = {message.queue: most > 0 for message, most in puts}
-    asked = max(message.enqueued for message, _ in puts), _json([[*queue, most] for queue, most in limited.items()])
-    sequence = 0
-    queues: dict[QueueName, _Queue] = {}
-    found = await driver.execute_fetchall(_QUEUES, asked)
-    for name, (_, generation_id, count, newest) in zip(limited, found, strict=True):
-        queues[name], sequence = _Queue(generation_id, count or 0), newest or 0
-    outcomes: list[QueuedMessage | HubError] = []
-    rows: list[Any] = []
-    for message, most in puts:
-        queue = queues[message.queue]
-        if (refusal := _refusal(message.queue, queue, most)) is not None:
-            outcomes.append(refusal)
-            continue
-        queue.messages += 1
-        sequence += 1
-        stored = msgspec.structs.replace(message, sequence=sequence, generation_id=queue.generation_id or "")
-        rows += _row(stored)
-        outcomes.append(stored)
-    if rows:
-        await driver.execute_fetchall(insertion("queued_message", _COLUMNS, len(rows) // len(_COLUMNS)), rows)
-    return outcomes
 
 
 def _refusal(name: QueueName, queue: _Queue, most: int) -> HubError | None:
@@ -225,27 +244,9 @@ def _refusal(name: QueueName, queue: _Queue, most: int) -> HubError | None:
     return None
 
 
-async def _end_all(connection: AsyncConnection, ends: Sequence[Sequence[Ended]]) -> list[Sequence[int] | HubError]:
-    """Remove messages and store their feedback. Of each group the sequences that were still there."""
-    driver = await driver_of(connection)
-    sequences = [each.sequence for messages in ends for each in messages]
-    there = {row[0] for row in await driver.execute_fetchall(_ENDED, (_json(sequences),))}
-    outcomes: list[Sequence[int] | HubError] = []
-    records: list[bytes] = []
-    for messages in ends:
-        gone = [each for each in messages if each.sequence in there]
-        there.difference_update(each.sequence for each in gone)  # to each message one end
-        records += [_encode(each.feedback) for each in gone if each.feedback is not None]
-        outcomes.append([each.sequence for each in gone])
-    if records:
-        await driver.execute_fetchall(insertion("feedback_record", ("record",), len(records)), records)
-    return outcomes
-
-
-async def _abandon_all(connection: AsyncConnection, sequences: Sequence[int]) -> list[HubError | None]:
+def _abandon_all(sequences: Sequence[int]) -> tuple[list[HubError | None], list[Prepared]]:
     """Count one delivery more of each message."""
-    await (await driver_of(connection)).execute_fetchall(_ABANDONED, (_json(sequences),))
-    return [None] * len(sequences)
+    return [None] * len(sequences), [Prepared(_ABANDON, [(sequence,) for sequence in sequences])]
 
 
 async def delete_queues(connection: AsyncConnection, device_id: str, module_id: str) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import aiosqlite
@@ -123,17 +122,10 @@ class Writer:
 
 
 async def driver_of(connection: AsyncConnection) -> aiosqlite.Connection:
-    """For hot paths: its ``execute_fetchall`` passes to the thread once, SQLAlchemy's cursors do so four times."""
+    """What SQLAlchemy's connection writes through."""
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, aiosqlite.Connection)
     return driver
-
-
-@lru_cache
-def insertion(table: str, columns: tuple[str, ...], rows: int) -> str:
-    """A statement that inserts so many rows at once."""
-    row = f"({', '.join('?' * len(columns))})"
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608  # own names
 
 
 def _transact(driver: aiosqlite.Connection, statements: Sequence[Prepared]) -> None:
