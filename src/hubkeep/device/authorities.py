@@ -205,6 +205,8 @@ class Authorities:
             for url in (crl_url, ocsp_url):
                 if url and (len(url) > 1000 or not _URL.fullmatch(url)):
                     raise BadRequest("The address is not an http or https URL.")
+            if (crl_url or ocsp_url) and revocation is None and found.revocation == "off":
+                revocation = "soft"  # who names an address wants it asked
             if allowed_ids is not None:
                 check_patterns(allowed_ids)
             given = {

@@ -82,7 +82,12 @@ class ForeignLists:
 
         Raises NotFound, BadRequest with what is wrong with it.
         """
-        await self._take(self._authorities.get(name), content, fetched=0.0)
+        authority = self._authorities.get(name)
+        if authority.is_own:
+            raise BadRequest("The hub writes the list of its own authority itself: hubkeep cert revoke.")
+        await self._take(authority, content, fetched=0.0)
+        if authority.revocation == "off":
+            await self._authorities.change(name, revocation="soft")
         status = self.status(name)
         assert status is not None, "it was taken"
         return status
