@@ -26,6 +26,7 @@ COMMANDS = {
     "npm": "npm",
     "openssl": "openssl",
     "setpriv": "util-linux",
+    "softhsm2-util": "softhsm2",
     "systemd-analyze": "systemd",
 }
 

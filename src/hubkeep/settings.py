@@ -152,6 +152,11 @@ class Certificates(_Section):
         "issues; empty: they do not tell.",
     )
     reuse_keys: bool = Field(False, description="Let a device renew with the key that it has.")
+    pkcs11_module: Path | None = Field(
+        None,
+        description="The library (.so) of the PKCS#11 token that holds authorities' keys; needs hubkeep[pkcs11].",
+    )
+    pkcs11_pin_file: Path | None = Field(None, description="The file with the token's PIN; mode 0600.")
 
     @pydantic.field_validator("public_url")
     @classmethod

@@ -1,9 +1,11 @@
 """Devices that a registered certificate authority speaks for: the whole chain, the name, and every bad certificate."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -175,7 +177,7 @@ def test_modules_are_named_behind_their_device(plant: HubInThread, device_id: st
     assert by_mqtt(plant, f"{device_id}/camera", Certificate.made(device_id, issuer=ROOT).file(tmp_path)) == REFUSED
 
 
-@pytest.mark.spec("D-112")
+@pytest.mark.spec("D-112", "P-43")
 def test_proof_of_possession(tmp_path: Path) -> None:
     with HubInThread() as hub:
         mine, namesake = Certificate.made("mine", ca=True), Certificate.made("mine", ca=True)
@@ -209,6 +211,9 @@ def test_proof_of_possession(tmp_path: Path) -> None:
         assert proof(good) == 200
         assert by_mqtt(hub, "press-07", device) == ACCEPTED
         assert proof(good) == 400, "a code is good for one proof"
+        register(hub, code.lower())  # a device of the code's name: what proved the authority is public, and no device's
+        assert by_mqtt(hub, code.lower(), good.file(tmp_path)) == REFUSED
+        assert hub.refusals(code.lower(), 1)[0].reason.startswith("denied: ")
         code = challenge()
         hub.clock.move(86_401)
         assert proof(Certificate.made(code, issuer=mine)) == 400
@@ -235,6 +240,52 @@ def test_what_cannot_be_registered(plant: HubInThread) -> None:
         assert request(plant, "PUT", ca_path("new"), {"certificate": STRANGER.pem}, policy=policy).status in {401, 403}
 
 
+@pytest.mark.spec("P-44")
+def test_an_authority_of_the_public_web_speaks_for_nobody(plant: HubInThread) -> None:
+    pems = re.findall("-----BEGIN.+?-----END CERTIFICATE-----", Path(certifi.where()).read_text(), re.DOTALL)
+    for pem in (pems[0], pems[-1]):
+        answer = request(plant, "PUT", ca_path("web"), {"certificate": pem, "isVerified": True})
+        assert answer.status == 400
+        assert "public web" in answer.body["Message"] or "no authority" in answer.body["Message"]
+    assert request(plant, "GET", ca_path("web")).status == 404
+
+
+@pytest.mark.spec("P-45")
+def test_an_authority_in_use_is_deleted_by_force_alone(tmp_path: Path) -> None:
+    with HubInThread() as hub:
+        upload(hub, "root", ROOT, verified=True)
+        register(hub, "press-07")
+        assert by_mqtt(hub, "press-07", Certificate.made("press-07", issuer=ROOT).file(tmp_path)) == ACCEPTED
+        hub.ask(hub.hub.certification.uses.flush())
+        refused = request(hub, "DELETE", ca_path("root"))
+        assert (refused.status, refused.code) == (409, "CertificateInUse")
+        assert "1 identities" in refused.body["Message"]
+        assert request(hub, "DELETE", f"{ca_path('root')}?force=true").status == 204
+        upload(hub, "root", ROOT, verified=True)
+        hub.clock.move(31 * 86_400)
+        assert request(hub, "DELETE", ca_path("root")).status == 204, "nobody came for a month"
+
+
+def test_a_retiring_authority_speaks_for_those_that_it_let_in_before(tmp_path: Path) -> None:
+    with HubInThread() as hub:
+        upload(hub, "root", ROOT, verified=True)
+        files = {}
+        for name in ("old", "new"):
+            register(hub, name)
+            files[name] = Certificate.made(name, issuer=ROOT).file(tmp_path)
+        assert by_mqtt(hub, "old", files["old"]) == ACCEPTED
+        assert request(hub, "POST", f"{ca_path('root')}/state", {"state": "retiring"}).body["state"] == "retiring"
+        assert by_mqtt(hub, "old", files["old"]) == ACCEPTED
+        assert by_mqtt(hub, "new", files["new"]) == REFUSED
+        assert request(hub, "POST", f"{ca_path('root')}/state", {"state": "active"}).status == 200
+        assert by_mqtt(hub, "new", files["new"]) == ACCEPTED
+        for state in ("unverified", "waiting", "x"):
+            assert request(hub, "POST", f"{ca_path('root')}/state", {"state": state}).status == 400
+        assert request(hub, "POST", f"{ca_path('root')}/state", {"state": "revoked"}).status == 200
+        for state in ("active", "staged", "retiring"):
+            assert request(hub, "POST", f"{ca_path('root')}/state", {"state": state}).status == 400, "for ever"
+
+
 def test_devices_below_a_deleted_authority_are_cut(tmp_path: Path) -> None:
     with HubInThread() as hub:
         upload(hub, "root", ROOT, verified=True)
@@ -248,7 +299,7 @@ def test_devices_below_a_deleted_authority_are_cut(tmp_path: Path) -> None:
             peer.send(connect(name, USER_NAME.format(host=hub.host_name, client_id=name), None))
             assert peer.read() == ACCEPTED
         assert request(hub, "DELETE", ca_path("root"), headers={"If-Match": '"stale"'}).status == 412
-        assert request(hub, "DELETE", ca_path("root")).status == 204
+        assert request(hub, "DELETE", f"{ca_path('root')}?force=true").status == 204
         assert peers["below"].is_closed()
         assert peers["beside"].is_open()
         assert by_mqtt(hub, "below", files["below"]) == REFUSED

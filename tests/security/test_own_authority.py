@@ -1,6 +1,7 @@
 """Certificates that the hub itself issues: what is in them, whom they let in, and until when."""
 
 import datetime as dt
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +262,29 @@ def test_the_old_certificate_ends_a_day_after_the_new_one_was_used(tmp_path: Pat
         newer = OwnCertificate.issued(hub, "press-07")
         assert newer.chain[1:] == OwnCertificate.issued(hub, "press-07").chain[1:]
         assert by_mqtt(hub, "press-07", newer.file(tmp_path)) == ACCEPTED
+
+
+@pytest.mark.spec("P-40")
+@pytest.mark.parametrize("lever", ["disable", "deny", "generation", "issuer"])
+def test_every_lever_cuts_at_once_and_refuses_the_next(plant: HubInThread, tmp_path: Path, lever: str) -> None:
+    device = f"lever-{lever}"
+    register(plant, device)
+    request(plant, "POST", f"/api/cas/of-{lever}/issuer", {})
+    own = OwnCertificate.issued(plant, device, authority=f"of-{lever}")
+    with live(plant, device, own.file(tmp_path)) as peer:
+        began = time.monotonic()
+        if lever == "disable":
+            body = {"deviceId": device, "status": "disabled", "authentication": {"type": "certificateAuthority"}}
+            request(plant, "PUT", f"/devices/{device}?{VERSION}", body, headers={"If-Match": "*"})
+        elif lever == "deny":
+            request(plant, "POST", "/api/denials", {"kind": "cert", "certificate": own.chain[0]})
+        elif lever == "generation":
+            revoke(plant, deviceId=device)
+        else:
+            request(plant, "POST", f"/api/cas/of-{lever}/state", {"state": "revoked"})
+        assert peer.is_closed()
+        assert time.monotonic() - began < 5, "within the second, on a machine that is not busy"
+    assert by_mqtt(plant, device, own.file(tmp_path)) != ACCEPTED
 
 
 def test_revoking_ends_live_links_over_every_wire_and_refuses_the_next(plant: HubInThread, tmp_path: Path) -> None:

@@ -160,8 +160,16 @@ def _check_authority(certificate: x509.Certificate, *, is_anchor: bool) -> None:
         raise Unauthorized(reason=f"ca-constraint: the key usage of {name} leaves out keyCertSign")
     if extended is not None and not _CLIENTS.intersection(extended):
         raise Unauthorized(reason=f"ca-constraint: {name} may not issue for clients")
+    constraints = _extension(certificate, x509.NameConstraints)
+    if constraints is not None and any(isinstance(each, x509.DirectoryName) for each in _trees(constraints)):
+        # the library passes over them where they are not critical, and a device's name is its subject
+        raise Unauthorized(reason=f"ca-constraint: {name} constrains names of subjects, which is not supported")
     if not is_anchor and isinstance(certificate.signature_hash_algorithm, _WEAK):
         raise Unauthorized(reason=f"ca-constraint: {name} is signed with a weak hash")
+
+
+def _trees(constraints: x509.NameConstraints) -> Iterable[x509.GeneralName]:
+    return (*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ()))
 
 
 def check_denied(marks: Iterable[str], denies: Denies, what: str) -> None:

@@ -1,7 +1,8 @@
 """The hub's own root and server certificates, made at the first start and renewed when names or dates want it.
 
-One ECDSA and one RSA chain under one root, so that old and new clients get what suits them. An IP address stands in
-the certificate as iPAddress and as dNSName: one client checks the latter even for an address (proved-on-clients 1).
+One ECDSA and one RSA chain, each under a root of its kind, so that old and new clients get what suits them. An IP
+address stands in the certificate as iPAddress and as dNSName: one client checks the latter even for an address
+(proved-on-clients 1).
 """
 
 import datetime as dt
@@ -31,27 +32,35 @@ class ServerCertificates(NamedTuple):
     chains: Sequence[tuple[Path, Path]]
 
 
+class _Root(NamedTuple):
+    certificate: x509.Certificate
+    key: _Key
+
+
 def ensure_server_certificates(
-    directory: Path, host_names: Sequence[str], write_secret: WriteSecret, *, now: dt.datetime | None = None
+    directory: Path,
+    host_names: Sequence[str],
+    write_secret: WriteSecret,
+    *,
+    rsa_root: bool = False,
+    now: dt.datetime | None = None,
 ) -> ServerCertificates:
     """Files below ``directory``: keys/, certificates/, trust-bundle.pem. Keeps what is there and still good.
 
     host_names: DNS names and IP addresses, the hub's own first. write_secret: writes a file of mode 0600 durably.
+    rsa_root: of a new directory. An old one keeps its one root, which its clients trust.
     """
     now = now or dt.datetime.now(dt.UTC)
     certificates, keys = directory / "certificates", directory / "keys"
     certificates.mkdir(exist_ok=True)
-    root_path, root_key_path, bundle = certificates / "root.pem", keys / "root.key", directory / "trust-bundle.pem"
-    if root_path.exists() and root_key_path.exists():
-        root = x509.load_pem_x509_certificate(root_path.read_bytes())
-        root_key = _load_key(root_key_path)
-    else:
-        root_key = ec.generate_private_key(ec.SECP256R1())
-        root = _root(root_key, host_names[0], now)
-        write_secret(root_key_path, _key_pem(root_key))
-        _write_public(root_path, _pem(root))
+    bundle = directory / "trust-bundle.pem"
+    is_new = not (certificates / "root.pem").exists()
+    root = _ensured_root(directory, "root", host_names[0], now, write_secret)
+    above: dict[str, _Root] = {"ecdsa": root, "rsa": root}
+    if (certificates / "root-rsa.pem").exists() or (rsa_root and is_new):
+        above["rsa"] = _ensured_root(directory, "root-rsa", host_names[0], now, write_secret)
     if not bundle.exists():
-        _write_public(bundle, _pem(root))
+        _write_public(bundle, b"".join(dict.fromkeys(_pem(each.certificate) for each in above.values())))
     chains = []
     for kind in ("ecdsa", "rsa"):
         chain_path, key_path = certificates / f"server-{kind}.pem", keys / f"server-{kind}.key"
@@ -60,9 +69,22 @@ def ensure_server_certificates(
                 ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else rsa.generate_private_key(65537, 2048)
             )
             write_secret(key_path, _key_pem(key))
-            _write_public(chain_path, _pem(_server(key, root, root_key, host_names, now)))
+            _write_public(chain_path, _pem(_server(key, *above[kind], host_names, now)))
         chains.append((chain_path, key_path))
     return ServerCertificates(bundle, chains)
+
+
+def _ensured_root(directory: Path, name: str, host_name: str, now: dt.datetime, write_secret: WriteSecret) -> _Root:
+    """root: on P-256. root-rsa: for clients that can do RSA alone, which must find RSA up to the root (4.3)."""
+    path, key_path = directory / "certificates" / f"{name}.pem", directory / "keys" / f"{name}.key"
+    if path.exists() and key_path.exists():
+        return _Root(x509.load_pem_x509_certificate(path.read_bytes()), _load_key(key_path))
+    key: _Key = rsa.generate_private_key(65537, 3072) if name == "root-rsa" else ec.generate_private_key(ec.SECP256R1())
+    title = f"Hubkeep RSA root of {host_name}" if name == "root-rsa" else f"Hubkeep root of {host_name}"
+    certificate = _root(key, title, now)
+    write_secret(key_path, _key_pem(key))
+    _write_public(path, _pem(certificate))
+    return _Root(certificate, key)
 
 
 def _serves(path: Path, host_names: Sequence[str], now: dt.datetime) -> bool:
@@ -72,8 +94,8 @@ def _serves(path: Path, host_names: Sequence[str], now: dt.datetime) -> bool:
     return set(host_names) <= has and certificate.not_valid_after_utc > now + dt.timedelta(days=_RENEW_DAYS)
 
 
-def _root(key: _Key, name: str, now: dt.datetime) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Hubkeep root of {name}"[:64])])
+def _root(key: _Key, title: str, now: dt.datetime) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title[:64])])
     usage = _usage(key_cert_sign=True, crl_sign=True)
     return (
         _builder(subject, subject, key, now, _ROOT_DAYS)

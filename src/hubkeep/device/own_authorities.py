@@ -7,6 +7,7 @@ issuing ones, each trusted by itself, so that a stolen root key opens nothing he
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
@@ -45,6 +46,7 @@ class OwnAuthorities:
     def __init__(self, authorities: Authorities, keys: SigningKeys, clock: Clock, hub_name: str) -> None:
         self._authorities, self._keys, self._clock, self._hub_name = authorities, keys, clock, hub_name
         self._opened: dict[str, PrivateKey] = {}
+        self.failing: dict[str, str] = {}  # authority to why its key does not sign now
         self._first = asyncio.Lock()
 
     async def ensure(self) -> Authority:
@@ -134,9 +136,17 @@ class OwnAuthorities:
             with contextlib.suppress(KeyUnavailable):
                 await self._keys.remove(authority.name, authority.key)
 
-    def forget_key(self, name: str) -> None:
-        """A token that went away and came back has other handles."""
-        self._opened.pop(name, None)
+    async def probe(self) -> None:
+        """Let every key in a token sign: one that was pulled out is told before a device needs it."""
+        for each in self._authorities.own():
+            if each.key == FILE:
+                continue
+            try:
+                key = await self.key_of(each)
+                await signing(each, functools.partial(profiles.issuing_request, key, "probe"))
+                self.failing.pop(each.name, None)
+            except KeyUnavailable as error:
+                self.failing[each.name] = error.reason
 
     async def _make_root(self, name: str, algorithm: str, place: str) -> Authority:
         self._authorities.check_free(name)

@@ -16,6 +16,7 @@ from hubkeep.ports import Bus, Clock, Egress, Seal
 from hubkeep.settings import Settings
 from hubkeep.store.registry import Registry
 from hubkeep.store.signing_keys import SealedKeys
+from hubkeep.store.token_keys import TokenKeys
 
 
 async def opened_certification(
@@ -30,7 +31,9 @@ async def opened_certification(
 ) -> Certification:
     """What others say of revocation is fetched over a client of its own, until ``up`` closes."""
     http = await up.enter_async_context(HttpClient(egress))
-    keys = SealedKeys(settings.data / "keys" / "authorities", seal, write_secret)
+    files = SealedKeys(settings.data / "keys" / "authorities", seal, write_secret)
+    keys = TokenKeys(files, settings.certificates.pkcs11_module, settings.certificates.pkcs11_pin_file)
+    up.callback(keys.close)
     stores = CertificationStores(
         registry.authorities, registry.certificates, registry.denials, registry.revocation_lists, keys
     )

@@ -168,7 +168,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             refuse=refusals.record,
         )
         admission = Admission(limits, most_connections(), authentication.failed.blocked)
-        certificates = ensure_server_certificates(directory, names, write_secret)
+        certificates = ensure_server_certificates(directory, names, write_secret, rsa_root=settings.mode == "serve")
         tls = ListenerContexts(certificates.chains, settings.tls)
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 
@@ -248,7 +248,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.push_async_callback(see_off, lambda: (*mqtt.links, *amqp.links, *https.connections))
         await up.enter_async_context(https.serving())
         metrics = HubMetrics(lambda: samples(event_log, admission, sessions, refusals, relay, mqtt, amqp, https))
-        pages = HealthPages(registry_of(metrics), lambda: unhealthy(event_log, registry))
+        pages = HealthPages(registry_of(metrics), lambda: unhealthy(event_log, registry, certification.own))
         health = await up.enter_async_context(pages.serving())
 
         background = await up.enter_async_context(_job_group())
@@ -281,6 +281,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, certification.uses.flush, "uses of certificates"),
             (3600.0, certification.denials.tidy, "the deny-list"),
             (30.0, certification.lists.fetch_due, "revocation lists"),
+            (10.0, certification.own.probe, "keys in tokens"),
         ):
             tasks.append(background.create_task(every(seconds, job, name)))
         if file_upload is not None:

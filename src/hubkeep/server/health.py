@@ -11,6 +11,7 @@ from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.https.listener import HttpsListener
 from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.sessions import Sessions
+from hubkeep.device.own_authorities import OwnAuthorities
 from hubkeep.messaging.routing.relay import EventRelay
 from hubkeep.metrics import Sample
 from hubkeep.store.event_log import SqliteEventLog
@@ -19,13 +20,14 @@ from hubkeep.store.registry import Registry
 from .hub import Hub
 
 
-def unhealthy(event_log: SqliteEventLog, registry: Registry) -> list[str]:
+def unhealthy(event_log: SqliteEventLog, registry: Registry, own: OwnAuthorities) -> list[str]:
     """Why the hub is not healthy; empty when it is."""
     reasons = [damage.reason for damage in event_log.damaged.values()]
     if event_log.refuse_writes is not None:
         reasons.append(event_log.refuse_writes.reason)
     if registry.failing:
         reasons.append("the registry cannot be written: its last two writes failed")
+    reasons += own.failing.values()
     return reasons
 
 
@@ -85,6 +87,6 @@ def status(hub: Hub, event_log: SqliteEventLog, registry: Registry, sessions: Se
         "retention_bytes": hub.settings.events.retention_bytes,
         "connected": sessions.connected,
         "partitions": [event_log.state(each)._asdict() for each in range(event_log.partitions)],
-        "unhealthy": unhealthy(event_log, registry),
+        "unhealthy": unhealthy(event_log, registry, hub.certification.own),
         "machine": socket.gethostname(),
     }
