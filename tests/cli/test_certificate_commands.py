@@ -12,6 +12,7 @@ from conversations.certificates import Certificate, register
 from hubkeep.cli.failure import CommandFailure
 from hubkeep.cli.main import app
 from hubkeep.testing import HubInThread
+from security.test_foreign_revocation import list_of
 from security.test_thumbprints import ACCEPTED, REFUSED, by_mqtt
 
 
@@ -101,6 +102,25 @@ def test_a_root_that_no_hub_holds(hub: HubInThread, tmp_path: Path, monkeypatch:
     assert by_mqtt(hub, "press-03", file) == REFUSED
     assert "revoked" in ok(hub, "cert", "ca", "update", "line-3", "--allow-all", "--state", "revoked")
     assert by_mqtt(hub, "press-03", file) == REFUSED
+
+
+def test_authorities_of_others(hub: HubInThread, tmp_path: Path) -> None:
+    plant = Certificate.made("others", ca=True)
+    ok(hub, "cert", "ca", "add", "others", plant.file(tmp_path), "--verified")
+    told = ok(hub, "cert", "ca", "update", "others", "--ocsp-url", "https://pki.example.net/ocsp", "--allow", "gate-*")
+    assert "others is active" in told
+    shown = ok(hub, "cert", "ca", "show", "others")
+    assert "gate-*" in shown
+    assert "soft" in shown, "who names an address wants it asked"
+    file = tmp_path / "others.crl"
+    file.write_bytes(list_of(plant, plant, number=12))
+    assert "12" in ok(hub, "cert", "ca", "crl", "others", file)
+    assert "12" in ok(hub, "cert", "ca", "crl", "others")
+    denied = ok(hub, "cert", "deny", plant.file(tmp_path), "--kind", "cert")
+    mark = denied.split("hubkeep cert allow ")[1].split()[0]
+    assert mark in ok(hub, "cert", "denied")
+    assert "off the deny-list" in ok(hub, "cert", "allow", mark)
+    assert "nothing to change" in fails(hub, "cert", "ca", "update", "others")
 
 
 WRONG = {

@@ -204,8 +204,10 @@ def denied(
     elif not found:
         print_plain("nothing is denied")
     else:
-        rows = ((each["at"][:10], each["reason"], each["by"], each["issuer"], each["mark"]) for each in found)
-        print_table(("since", "reason", "by", "issuer", "mark"), rows)
+        for each in found:  # not a table: a mark is for pasting, and must not be wrapped
+            print_plain(each["mark"])
+            of = f" of {each['issuer']}" if each["issuer"] else ""
+            print_plain(f"    since {each['at'][:10]}, {each['reason']}, by {each['by'] or 'nobody known'}{of}")
 
 
 @app.command()
