@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import hubkeep.store.migrations.versions
 from hubkeep.store.tables import HEAD
 
@@ -12,9 +14,10 @@ PROGRAM = Path(__file__).parent / "interrupted_migration.py"
 VERSIONS = Path(hubkeep.store.migrations.versions.__file__).parent
 
 
+@pytest.mark.timeout(300)
 def test_a_migration_killed_at_any_statement_is_finished_by_the_next_start(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(tmp_path), "0001"], capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, str(PROGRAM), str(tmp_path), "0001"], capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) > 5

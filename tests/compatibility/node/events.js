@@ -82,6 +82,18 @@ const acts = {
     await consumer.close();
     return result;
   },
+  async everything() {
+    const consumer = client(options.group);
+    const events = await read(consumer, options.partition, earliestEventPosition, options.count);
+    await consumer.close();
+    return events.map(({ body, properties, systemProperties, correlationId, contentType }) => ({
+      body,
+      properties,
+      systemProperties,
+      correlationId,
+      contentType,
+    }));
+  },
   // says "reading" on standard output, and waits for what the test sends after that
   async latest() {
     const consumer = client();
