@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: run test bench fuzz lint lock sbom clean help
+.PHONY: run test bench fuzz fuzz-api lint lock sbom clean help
 
 run: $(STAMP)  ## a dev hub with simulated devices, live
 	$(BIN)/hubkeep demo
@@ -22,6 +22,9 @@ bench: $(STAMP)  ## the benchmark tables: beside Mosquitto, and of the registry
 
 fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 7"
 	$(BIN)/python fuzz/run.py $(ARGS)
+
+fuzz-api: $(STAMP)  ## Schemathesis over the HTTPS API at length: ARGS="--seconds 600 --seed 7"
+	$(BIN)/python fuzz/api.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,4 +54,4 @@ clean:
 	rm -rf $(VENV) build dist .hubkeep benchmarks/build
 
 help:
-	@grep -E '^[a-z]+:.*##' Makefile
+	@grep -E '^[a-z-]+:.*##' Makefile

@@ -99,9 +99,10 @@ class BulkSurface:
     async def export(self, exchange: Exchange) -> web.StreamResponse:
         """GET /api/identities?after=&most=&keys=: records as a bulk request takes them; after: the last one's name."""
         most = exchange.number("most", LIST_TOP.value, 1, LIST_TOP.value)
+        if (keys := exchange.query.get("keys", "true")) not in {"true", "false"}:
+            raise BadRequest("keys is true or false.")  # what is misspelt must not tell keys
         found = await self._bulk.page(exchange.query.get("after", ""), most)
-        keys = exchange.query.get("keys", "true") != "false"
-        return json_answer([record_to_json(identity, twin, keys=keys) for identity, twin in found])
+        return json_answer([record_to_json(identity, twin, keys=keys == "true") for identity, twin in found])
 
     def _record(self, exchange: Exchange, outcomes: Sequence[Outcome], names: Sequence[str]) -> None:
         """One refusal for the operator, whatever the number of records: a request must not push the others out."""

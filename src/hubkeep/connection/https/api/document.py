@@ -100,11 +100,14 @@ _VALUES: Final[Mapping[str, tuple[str, Any, str]]] = {
     "group": ("enrollmentGroupId", _TEXT, "The group, in any case."),
     "name": ("name", Annotated[str, Meta(min_length=1, max_length=64)], "Its name."),
 }
+# Told before the hub knows which operation was meant, so always in form A.
+_BEFORE_ROUTING: Final = frozenset({BadRequest, NotFound, UriTooLong})
 _VERSION: Final = Parameter(
     "api-version",
     Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}(-[A-Za-z0-9]+)?$", examples=[API_VERSION])],
     "Any date is taken: there is one version.",
 )
+_PASSED_OVER: Final = Parameter("api-version", str, "Passed over: clients send it.")
 _REQUEST_ID: Final = {"description": "Of this request.", "schema": {"type": "string", "format": "uuid"}}
 _RETRY_AFTER: Final = {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
 _INTRODUCTION: Final = f"""\
@@ -264,7 +267,8 @@ def _parameters(operation: Operation, place: _Place, row: Described, schemas: "_
         name, shape, text = _VALUES[value]
         yield _parameter("path", Parameter(name, shape, text, is_required=True), schemas)
     if operation.any_of and not operation.address.partition(" ")[2].startswith("/api/"):
-        yield _parameter("query", _VERSION._replace(is_required=is_dated(operation)), schemas)
+        version = _VERSION._replace(is_required=True) if is_dated(operation) else _PASSED_OVER
+        yield _parameter("query", version, schemas)
     for each in row.query:
         yield _parameter("query", each, schemas)
     for each in row.headers:
@@ -348,7 +352,10 @@ def _refused(kinds: Sequence[type[HubError]], schemas: "_Schemas", *, row: Descr
     if any(hasattr(kind, "retry_after") for kind in kinds):
         headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     shape = ProvisioningRefusal if row.is_of_provisioning else NumberedRefusal if row.numbered else Refusal
-    return {"description": "\n".join(lines), "headers": headers, "content": {JSON: {"schema": schemas.of(shape)}}}
+    schema = schemas.of(shape)
+    if shape is not Refusal and not _BEFORE_ROUTING.isdisjoint(kinds):
+        schema = {"anyOf": [schema, schemas.of(Refusal)]}
+    return {"description": "\n".join(lines), "headers": headers, "content": {JSON: {"schema": schema}}}
 
 
 def _hoisted(paths: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -377,7 +384,7 @@ def _hoisted(paths: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _shapes(rows: Iterable[Described]) -> Iterator[Any]:
-    yield from (Refusal, NumberedRefusal, ProvisioningRefusal, _VERSION.shape)
+    yield from (Refusal, NumberedRefusal, ProvisioningRefusal, _VERSION.shape, _PASSED_OVER.shape)
     yield from (shape for _, shape, _ in _VALUES.values())
     for row in rows:
         for answer in row.answers.values():

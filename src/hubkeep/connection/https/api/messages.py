@@ -130,7 +130,7 @@ class StoredFile(Told):
     path: str
 
 
-_LOCK: Final = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9]{1,9}$"})]
+_LOCK: Final = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9]{0,9}$"})]
 _LOCK_TIME: Final = Parameter("iothub-messagelocktimeout", _LOCK, "Seconds that the message is held: 5 to 300, 60.")
 _SYSTEM: Final = (
     Parameter("iothub-messageid", str, "The message's id."),

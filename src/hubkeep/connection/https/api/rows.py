@@ -81,7 +81,7 @@ IF_MATCH: Final = Parameter(
 IF_MATCH_CREATES: Final = IF_MATCH._replace(text=IF_MATCH.text + " Without it: create.")
 PAGE_SIZE: Final = Parameter(
     "x-ms-max-item-count",
-    Annotated[str, Meta(extra_json_schema={"pattern": "^(-1|0*[1-9][0-9]{0,8})$"})],
+    Annotated[str, Meta(extra_json_schema={"pattern": "^(|-1|0*[1-9][0-9]{0,8})$"})],
     f"Rows of a page: {QUERY_PAGE_DEFAULT.value} by default, {QUERY_PAGE.value} at most.",
 )
 CONTINUATION: Final = Parameter("x-ms-continuation", str, "From the page before; absent for the first one.")
