@@ -23,7 +23,8 @@ from hubkeep.testing import HubInThread
 # A request may be as its schema wants it and still be refused for what no schema tells: an id of the body that is not
 # the address's, a query that cannot be read. And an address like /configurations/testqueries is a configuration's too.
 EXCLUDED = "positive_data_acceptance,allow_header_conformance"
-WITHOUT_END = "admin.events"
+# Without end, or always answered with 501.
+LEFT_OUT = r"admin\.events|est\.(serverkeygen|fullcmc).*"
 
 
 def prepare(hub: HubInThread, seconds: int) -> str:
@@ -63,7 +64,7 @@ def run(hub: HubInThread, token: str, seconds: int, seed: int) -> int:
         ),
         *("--tls-verify", str(hub.trust_bundle), "--header", f"Authorization: {token}"),
         *("--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--request-timeout", "30"),
-        *("--exclude-checks", EXCLUDED, "--exclude-operation-id", WITHOUT_END),
+        *("--exclude-checks", EXCLUDED, "--exclude-operation-id-regex", LEFT_OUT),
         *("--max-time", str(seconds), "--seed", str(seed), "--generation-database", "none"),
         *("--warnings", "off", "--no-color", "--suppress-health-check", "all"),
     ]

@@ -36,6 +36,8 @@ PASSING = re.compile(
 IN_PART = {"/devices", "/devices/keys/regenerate", "/enrollments", "/enrollmentgroups"}
 
 schemathesis.serializer.alias("application/vnd.microsoft.iothub.json", "application/json")
+for binary in ("application/pkcs10", "application/ocsp-request"):
+    schemathesis.serializer.alias(binary, "application/octet-stream")
 
 
 @schemathesis.deserializer("application/vnd.microsoft.iothub.feedback.json", "application/octet-stream")

@@ -17,7 +17,7 @@ class HubError(Exception):
     text: short and fixed, may be sent to the peer.
     reason: which check failed, for the operator. remedy: what would mend it, for the operator.
     tracking_id: set when the refusal is recorded; the peer sees it, ``hubkeep explain`` looks it up.
-    row: the row of limits-and-faults that this answers, for the counters (L-R10); set through ``by``.
+    row: the row of limits-and-faults that this answers, if it is not that of ``ROWS``; set through ``by``.
     """
 
     text = "The request was refused."
@@ -526,3 +526,47 @@ BUG = OnWire(500, 500001, "ServerError", "amqp:internal-error", 3, 0x80)
 def on_wire(error: BaseException) -> OnWire:
     """The row for ``error``; ``BUG`` for anything that is not a HubError, so that no detail leaks."""
     return ON_WIRE.get(type(error), BUG)  # type: ignore[arg-type]  # an unknown type is the default's case
+
+
+# The rows of limits-and-faults that refusals are counted by (L-R10), where the place that refuses names no other.
+ROWS: dict[type[HubError], str] = {
+    HubError: "L-R2",  # nothing is carried out: what has no row of its own
+    BadApiVersion: "L-H7",
+    InvalidFilter: "L-A19",
+    FormatError: "L-D1",
+    QueryInvalid: "L-D9",
+    EgressRefused: "L-R8",
+    Unauthorized: "L-I1",
+    DeviceDisabled: "L-I2",
+    Forbidden: "L-R7",
+    QuotaExceeded: "L-L25",
+    TooManyModules: "L-L25",
+    EnrolmentQuota: "L-L25",
+    QueueFull: "L-D6",
+    LockLost: "L-D7",
+    DeviceNotOnline: "L-D8",
+    DeviceConnectionClosed: "L-D8",
+    DeviceTimeout: "L-D8",
+    NotFound: "L-H5",
+    MethodNotAllowed: "L-H5",
+    RequestTimeout: "L-L19",
+    PreconditionFailed: "L-H8",
+    MessageTooLarge: "L-H3",
+    HeadTooLarge: "L-H2",
+    UriTooLong: "L-H2",
+    UnsupportedEncoding: "L-H4",
+    Misdirected: "L-H10",
+    Throttled: "L-O1",
+    TooManyJobs: "L-O1",
+    ResourceLimit: "L-L15",
+    TooManyTokens: "L-L15",
+    LinkStolen: "L-M22",
+    StoreUnavailable: "L-S4",
+    EventLogDamaged: "L-S6",
+    ServerBusy: "L-O4",
+}
+
+
+def row_of(error: HubError) -> str:
+    """The row that ``error`` is counted by."""
+    return error.row or next(ROWS[kind] for kind in type(error).__mro__ if kind in ROWS)

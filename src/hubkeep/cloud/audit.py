@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
-from hubkeep.errors import HubError, on_wire
+from hubkeep.errors import HubError, on_wire, row_of
 from hubkeep.model import LinkInfo, Refusal
 from hubkeep.ports import Clock, RefusalStore
 
@@ -33,7 +33,8 @@ _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 class Refusals:
     """``record`` is a ports.RecordRefusal. What waits for ``flush`` is bounded; beyond that the oldest go.
 
-    counts: by six-digit code, since the start. dropped: refusals that were counted but not kept.
+    counts: by six-digit code, since the start. rows: by row of limits-and-faults (L-R10).
+    dropped: refusals that were counted but not kept.
     """
 
     def __init__(self, store: RefusalStore, clock: Clock, keep: int) -> None:
@@ -43,6 +44,7 @@ class Refusals:
         self._second = 0
         self._lines: Counter[str] = Counter()
         self.counts: Counter[int] = Counter()
+        self.rows: Counter[str] = Counter()
         self.dropped = 0
 
     def record(self, error: HubError, link: LinkInfo, *, identity: str, operation: str, **presented: str) -> str:
@@ -52,6 +54,7 @@ class Refusals:
         error.tracking_id = uuid.uuid4().hex
         row = on_wire(error)
         self.counts[row.number] += 1
+        self.rows[row_of(error)] += 1
         try:
             refusal = Refusal(
                 tracking_id=error.tracking_id,

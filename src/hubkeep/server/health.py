@@ -56,6 +56,8 @@ def samples(
     yield Sample("hubkeep_hub_events_expired", relay.expired)
     for code, count in refusals.counts.items():
         yield Sample("hubkeep_refusals", count, str(code))
+    for fault, count in refusals.rows.items():
+        yield Sample("hubkeep_refusals_by_row", count, fault)
     yield Sample("hubkeep_refusals_dropped", refusals.dropped)
     yield Sample("hubkeep_connections", admission.open)
     yield Sample("hubkeep_connections_unauthenticated", admission.unauthenticated)

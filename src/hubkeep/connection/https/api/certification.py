@@ -157,7 +157,9 @@ def _est(label: str) -> dict[str, Described]:
     of = ", of one authority" if label else ""
     never = Described(f"Not done{of}: a private key stays with its device", empty(), refusals=(NotImplementedHere,))
     return {
-        f"est/cacerts{label}": Described(f"Get the authorities above devices' certificates{of} (EST)", _MESSAGE),
+        f"est/cacerts{label}": Described(
+            f"Get the authorities above devices' certificates{of} (EST)", _MESSAGE, refusals=(NotFound,)
+        ),
         f"est/csrattrs{label}": Described(
             f"Get what a certificate request should be like{of} (EST)",
             {200: Answer("CsrAttrs in base64.", None, ATTRIBUTES)},

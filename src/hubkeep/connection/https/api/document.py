@@ -107,6 +107,7 @@ _VERSION: Final = Parameter(
     Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}(-[A-Za-z0-9]+)?$", examples=[API_VERSION])],
     "Any date is taken: there is one version.",
 )
+_UNDATED: Final = ("/api/", "/.well-known/")  # no client made for IoT Hub asks here
 _PASSED_OVER: Final = Parameter("api-version", str, "Passed over: clients send it.")
 _REQUEST_ID: Final = {"description": "Of this request.", "schema": {"type": "string", "format": "uuid"}}
 _RETRY_AFTER: Final = {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
@@ -251,7 +252,7 @@ def is_of_registration(operation: Operation) -> bool:
 def is_dated(operation: Operation) -> bool:
     """Whether it asks for ``api-version``: what clients made for IoT Hub send to the service's paths."""
     path = operation.address.partition(" ")[2]
-    return bool(operation.any_of) and not is_of_device(operation) and not path.startswith("/api/")
+    return bool(operation.any_of) and not is_of_device(operation) and not path.startswith(_UNDATED)
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
@@ -266,7 +267,7 @@ def _parameters(operation: Operation, place: _Place, row: Described, schemas: "_
     for value in place.values:
         name, shape, text = _VALUES[value]
         yield _parameter("path", Parameter(name, shape, text, is_required=True), schemas)
-    if operation.any_of and not operation.address.partition(" ")[2].startswith("/api/"):
+    if operation.any_of and not operation.address.partition(" ")[2].startswith(_UNDATED):
         version = _VERSION._replace(is_required=True) if is_dated(operation) else _PASSED_OVER
         yield _parameter("query", version, schemas)
     for each in row.query:

@@ -228,7 +228,7 @@ _OPERATION: Final[Mapping[int, Answer]] = {
     202: Answer("It is under way.", RegistrationOperation, headers=_PENDING_HEADERS),
 }
 _REGISTER: Final = Body({JSON: RegisterBody}, REGISTER_BODY.value, is_required=False)
-_QUERY: Final = Body({JSON: EnrolmentQueryBody}, ENROLMENT_BODY.value)
+_QUERY: Final = Body({JSON: EnrolmentQueryBody}, ENROLMENT_BODY.value, is_required=False)
 _BULK: Final = Body({JSON: BulkBody}, HTTP_SERVICE_BODY.value)
 _WRITING: Final = (EnrolmentExists, EnrolmentNotFound, EnrolmentQuota, PreconditionFailed)
 _DELETING: Final = (EnrolmentNotFound, PreconditionFailed)
