@@ -122,3 +122,146 @@ def test_what_was_cut_short_goes_on(hubs: tuple[HubProcess, HubProcess], tmp_pat
     done = one.run("export", str(out))
     assert (done.status, "not the beginning of an export" in done.err) == (1, True)
     assert out.read_bytes() == whole
+
+
+# as ``az iot hub state export`` writes it
+THUMBPRINTS = {"primaryThumbprint": None, "secondaryThumbprint": None}
+STATE: dict[str, Any] = {
+    "arm": {"resources": []},
+    "configurations": {
+        "admConfigurations": {
+            "tune": {
+                "id": "tune",
+                "content": {"deviceContent": {"properties.desired.rpm": 800}},
+                "contentType": "assignment",
+                "labels": {"team": "ops"},
+                "metrics": {"queries": {"all": "SELECT deviceId FROM devices"}, "results": {}},
+                "priority": 7,
+                "systemMetrics": {"queries": {}, "results": {}},
+                "targetCondition": "tags.none = 1",
+            }
+        },
+        "edgeDeployments": {
+            "layer": {
+                "id": "layer",
+                "content": {"modulesContent": {"sensor": {"properties.desired.rate": 5}}},
+                "etag": "MQ==",
+                "labels": {},
+                "metrics": {"queries": {}, "results": {}},
+                "priority": 1,
+                "schemaVersion": "2.0",
+                "targetCondition": "",
+            }
+        },
+    },
+    "devices": {
+        "st-leaf": {
+            "identity": {
+                "authentication": {"symmetricKey": KEYS, "type": "sas", "x509Thumbprint": THUMBPRINTS},
+                "capabilities": {"iotEdge": False},
+                "connectionState": "Disconnected",
+                "deviceId": "st-leaf",
+                "status": "disabled",
+                "statusReason": "spare",
+            },
+            "parent": "st-edge",
+            "twin": {"properties": {"desired": {"a": {"b": 1}}}, "tags": {"hall": 3}},
+        },
+        "st-edge": {
+            "identity": {
+                "authentication": {"symmetricKey": KEYS, "type": "sas", "x509Thumbprint": THUMBPRINTS},
+                "capabilities": {"iotEdge": True},
+                "deviceId": "st-edge",
+                "status": "enabled",
+            },
+            "modules": {
+                "$edgeAgent": {
+                    "identity": {"authentication": {"type": "none"}, "moduleId": "$edgeAgent"},
+                    "twin": {"properties": {"desired": {"schemaVersion": "1.1"}}},
+                },
+                "vision": {
+                    "identity": {
+                        "authentication": {"symmetricKey": KEYS, "type": "sas", "x509Thumbprint": THUMBPRINTS},
+                        "managedBy": "me",
+                        "moduleId": "vision",
+                    },
+                    "twin": {"properties": {"desired": {"zoom": 2}}, "tags": {"of": "module"}},
+                },
+            },
+            "twin": {"properties": {"desired": {}}},
+        },
+    },
+}
+
+
+def test_a_state_file_moves_in(hubs: tuple[HubProcess, HubProcess], tmp_path: Path) -> None:
+    one, _ = hubs
+    file = tmp_path / "state.json"
+    file.write_text(json.dumps(STATE, indent=2))
+    assert json.loads(one.ok("import", str(file), "--json")) == {"records": 6, "refused": 0}
+    leaf = json.loads(one.ok("device", "show", "st-leaf", "--json"))
+    edge = json.loads(one.ok("device", "show", "st-edge", "--json"))
+    assert (leaf["status"], leaf["statusReason"]) == ("disabled", "spare")
+    assert leaf["authentication"]["symmetricKey"] == KEYS
+    assert leaf["deviceScope"] == edge["deviceScope"] != ""
+    records = exported(one, tmp_path)
+    assert records["st-leaf", None]["properties"]["desired"] == {"a": {"b": 1}}
+    assert records["st-edge", "$edgeAgent"]["properties"]["desired"] == {"schemaVersion": "1.1"}
+    assert records["st-edge", "vision"]["tags"] == {"of": "module"}
+    assert (
+        json.loads(one.ok("configuration", "show", "layer", "--json"))["content"]
+        == (STATE["configurations"]["edgeDeployments"]["layer"]["content"])
+    )
+
+
+def exported(hub: HubProcess, folder: Path) -> dict[tuple[str, str | None], dict[str, Any]]:
+    file = folder / "records.jsonl"
+    hub.ok("export", str(file))
+    return {(each["id"], each.get("moduleId")): each for each in lines(file)}
+
+
+def test_a_state_file_moves_out_and_into_another_hub(hubs: tuple[HubProcess, HubProcess], tmp_path: Path) -> None:
+    one, two = hubs
+    source, state, again = tmp_path / "state.json", tmp_path / "out.json", tmp_path / "again.json"
+    source.write_text(json.dumps(STATE))
+    one.ok("import", str(source))
+    told = json.loads(one.ok("export", str(state), "--state", "--json"))
+    assert (told["configurations"], stat.S_IMODE(state.stat().st_mode)) == (2, 0o600)
+    found = json.loads(state.read_text())
+    for name in ("st-leaf", "st-edge"):
+        wanted, device = STATE["devices"][name], found["devices"][name]
+        assert (device["twin"], device.get("parent")) == (wanted["twin"], wanted.get("parent"))
+        assert device["identity"]["authentication"] == wanted["identity"]["authentication"]
+    modules = found["devices"]["st-edge"]["modules"]
+    assert modules["vision"] == STATE["devices"]["st-edge"]["modules"]["vision"]
+    assert modules["$edgeAgent"]["identity"]["authentication"]["type"] == "none"
+    tune, wanted_tune = (each["configurations"]["admConfigurations"]["tune"] for each in (found, STATE))
+    assert {name: tune[name] for name in ("content", "labels", "priority", "targetCondition")} == {
+        name: wanted_tune[name] for name in ("content", "labels", "priority", "targetCondition")
+    }
+    two.ok("import", str(state))
+    two.ok("import", str(state), "--mode", "update")  # twice is as once
+    two.ok("export", str(again), "--state")
+    assert json.loads(again.read_text())["configurations"] == found["configurations"]
+    second = json.loads(again.read_text())["devices"]
+    assert {name: second[name] for name in found["devices"]} == found["devices"]
+
+
+def test_what_a_state_file_holds_and_is_refused_is_told(hubs: tuple[HubProcess, HubProcess], tmp_path: Path) -> None:
+    one, _ = hubs
+    file = tmp_path / "state.json"
+    wrong = json.loads(json.dumps(STATE))
+    wrong["devices"]["bad id"] = wrong["devices"].pop("st-leaf")
+    wrong["configurations"]["admConfigurations"]["tune"]["content"] = {"deviceContent": {}}
+    file.write_text(json.dumps(wrong))
+    done = one.run("import", str(file))
+    assert (done.status, "2 of 6 records were refused" in done.err) == (1, True)
+    errors = lines(tmp_path / "state.json.errors")
+    assert [each.get("deviceId") or each["configurationId"] for each in errors] == ["bad id", "tune"]
+    done = one.run("import", str(file), "--mode", "delete")
+    assert (done.status, "not imported in the mode delete" in done.err) == (1, True)
+    wrong["devices"] = {"a": {"parent": "b", "identity": {}}, "b": {"parent": "a", "identity": {}}}
+    file.write_text(json.dumps(wrong))
+    assert "parents of each other: a, b" in one.run("import", str(file)).err
+    file.write_text(json.dumps({"devices": {"a": {}}}))
+    assert "not as such files are" in one.run("import", str(file)).err

@@ -1,12 +1,13 @@
 """``hubkeep export`` and ``hubkeep import``: a fleet as a file, one identity with its keys and twin a line.
 
-The format is that of import and export jobs (service-protocols 2.9), so that files move between hubs of any make.
+The format is that of import and export jobs (service-protocols 2.9), so that files move between hubs of any make. State
+files, the other format, are in ``state_files``.
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
@@ -14,9 +15,20 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from .client import HubClient
 from .failure import CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
 from .output import print_json, print_plain
+from .state_files import (
+    STATE_MODES,
+    Parents,
+    configurations_of,
+    configurations_to_state,
+    device_to_state,
+    put_configuration,
+    records_of,
+    state_of,
+)
 
 _PAGE: Final = 1000
 _RECORDS: Final = 100  # of one request
@@ -29,15 +41,21 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="One JSON rec
 def export_fleet(
     file: FileArgument,
     no_keys: Annotated[bool, typer.Option("--no-keys", help="Leave symmetric keys out.")] = False,
+    as_state: Annotated[
+        bool, typer.Option("--state", help="As a state file of 'az iot hub state', configurations included.")
+    ] = False,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write every device and module with its keys and twin to a file that only you can read.
 
-    What was cut short goes on where it stopped when the command is given again.
+    What was cut short goes on where it stopped when the command is given again; a state file begins anew.
     """
     part = file.with_name(f"{file.name}.part")
+    if as_state:
+        _export_state(file, part, no_keys=no_keys, data=data, connection_string=connection_string, as_json=as_json)
+        return
     with client_of(data, connection_string) as client, _opened(part) as out:
         devices, modules, after = _written_already(out, part)
         if after and not as_json:
@@ -59,6 +77,52 @@ def export_fleet(
         print_plain(f"{devices} devices and {modules} modules are in {file}{'' if no_keys else ', with their keys'}")
 
 
+def _export_state(
+    file: Path, part: Path, *, no_keys: bool, data: Path, connection_string: str | None, as_json: bool
+) -> None:
+    devices = modules = 0
+    with client_of(data, connection_string) as client, _opened(part) as out:
+        out.truncate()
+        configurations = configurations_to_state(client.get("/configurations"))
+        out.write(b'{"configurations": ' + _text(configurations) + b', "devices": {')
+        total = int(client.get("/statistics/devices")["totalDeviceCount"])
+        with _progress("exported", total) as (progress, task):
+            for records in _devices(client, keys=not no_keys):
+                out.write(
+                    (b", " if devices else b"") + _text(records[0]["id"]) + b": " + _text(device_to_state(records))
+                )
+                devices, modules = devices + 1, modules + len(records) - 1
+                progress.update(task, completed=devices)
+        out.write(b"}}\n")
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(file)
+    kept = sum(map(len, configurations.values()))
+    if as_json:
+        print_json({"file": str(file), "devices": devices, "modules": modules, "configurations": kept})
+    else:
+        print_plain(f"{devices} devices, {modules} modules and {kept} configurations are in {file}")
+
+
+def _devices(client: HubClient, *, keys: bool) -> Iterator[list[dict[str, Any]]]:
+    """The records of each device: itself, and its modules."""
+    after = ""
+    held: list[dict[str, Any]] = []
+    while page := client.get("/api/identities", after=after, most=_PAGE, keys=str(keys).lower()):
+        for record in page:
+            if held and record["id"] != held[0]["id"]:
+                yield held
+                held = []
+            held.append(record)
+        after = _name(page[-1])
+    if held:
+        yield held
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
 def import_fleet(
     file: FileArgument,
     mode: Annotated[
@@ -71,10 +135,15 @@ def import_fleet(
 ) -> None:
     """Register what a file holds: devices, modules, their keys and twins.
 
-    Records that are refused are written to FILE.errors. What was cut short goes on where it stopped when the command is
-    given again.
+    The file has one record a line, or is a state file of 'az iot hub state'. Records that are refused are written to
+    FILE.errors. What was cut short goes on where it stopped when the command is given again; a state file is done anew.
     """
     errors = file.with_name(f"{file.name}.errors")
+    if (found := state_of(file)) is not None:
+        with client_of(data, connection_string) as client:
+            count, refused = _import_state(client, found, errors, mode)
+        _told(count, refused, errors, as_json=as_json)
+        return
     state = _ImportState(file)
     with client_of(data, connection_string) as client, _progress("bytes", state.size) as (progress, task):
         if state.offset and not as_json:
@@ -89,12 +158,58 @@ def import_fleet(
             state.keep(offset, lines, len(records), len(refused))
             progress.update(task, completed=offset)
     state.forget()
+    _told(state.records, state.refused, errors, as_json=as_json)
+
+
+def _import_state(client: HubClient, state: Mapping[str, Any], errors: Path, mode: str | None) -> tuple[int, int]:
+    """Carry out what a state file holds; records, and how many of them were refused."""
+    if mode is not None and mode.lower() not in map(str.lower, STATE_MODES):
+        raise CommandFailure(f"a state file is not imported in the mode {mode}", f"one of {', '.join(STATE_MODES)}")
+    levels, configurations, parents = list(records_of(state)), configurations_of(state), Parents(client)
+    total = sum(map(len, levels)) + len(configurations)
+    refused: list[dict[str, Any]] = []
+    with _progress("records", total) as (progress, task):
+        for level in levels:
+            for batch in _small(level):
+                placed = [parents.placed(each) for each in batch]
+                if mode is not None:
+                    placed = [{"importMode": mode, **each} for each in placed]
+                refused += client.bulk(placed)["errors"]
+                progress.advance(task, len(batch))
+        for each in configurations:
+            try:
+                put_configuration(client, each, mode or "createOrUpdate")
+            except CommandFailure as failure:
+                refused.append({"configurationId": each.get("id"), "errorStatus": failure.cause})
+            progress.advance(task)
+    errors.unlink(missing_ok=True)
+    if refused:
+        errors.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in refused), encoding="utf-8")
+    return total, len(refused)
+
+
+def _small(records: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Records for one request each."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for record in records:
+        length = len(_text(record))
+        if len(batch) == _RECORDS or (batch and size + length > _REQUEST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += length
+    if batch:
+        yield batch
+
+
+def _told(records: int, refused: int, errors: Path, *, as_json: bool) -> None:
     if as_json:
-        print_json({"records": state.records, "refused": state.refused})
+        print_json({"records": records, "refused": refused})
     else:
-        print_plain(f"{state.records - state.refused} of {state.records} records are carried out")
-    if state.refused:
-        raise CommandFailure(f"{state.refused} of {state.records} records were refused", f"{errors} says why")
+        print_plain(f"{records - refused} of {records} records are carried out")
+    if refused:
+        raise CommandFailure(f"{refused} of {records} records were refused", f"{errors} says why")
 
 
 class _ImportState:

@@ -23,7 +23,7 @@ from hubkeep.limits import Limits
 from hubkeep.model import Identity, IdentityChange, Twin
 from hubkeep.ports import Bus, Held, IdentityEdit, IdentityStore, Kept, TwinEdit
 
-from .identities import SCOPE, Identities, check_ids, with_credentials
+from .identities import SCOPE, Identities, check_ids, checked
 from .keys import new_key
 
 Outcome = Identity | None | HubError  # as it is now; None: deleted
@@ -134,10 +134,11 @@ class BulkIdentities:
         """What may be refused without a look at what is stored is refused here, outside the transaction."""
         wanted, mode = record.wanted, record.mode
         try:
-            check_ids(wanted)
             changed = wanted
-            if not (mode.deletes or mode.is_of_twin or record.keep_authentication):
-                changed = with_credentials(wanted)  # made once: what is created and what replaces are the same
+            if mode.deletes or mode.is_of_twin or record.keep_authentication:
+                check_ids(wanted)
+            else:
+                changed = checked(wanted)  # once: what is created and what replaces are the same
         except HubError as error:
             return error
 
@@ -172,7 +173,8 @@ class BulkIdentities:
             raise TooManyModules(remedy="delete some, or raise limits.modules_per_device")
         if not is_module and held.siblings >= self._limits.identities:
             raise QuotaExceeded(remedy="delete some, or raise limits.identities")
-        identity = _moved(self._identities.fresh(changed), changed.device_scope)
+        make = self._identities.fresh if record.keep_authentication else self._identities.made
+        identity = _moved(make(changed), changed.device_scope)
         return Kept(identity, record.twin and record.twin.fresh(), self._system_modules(identity))
 
     def _system_modules(self, identity: Identity) -> Sequence[Identity]:

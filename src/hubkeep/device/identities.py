@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import re
 import secrets
 from base64 import b64encode
@@ -42,6 +43,7 @@ SCOPE: Final = "ms-azure-iot-edge://"
 _SCOPE_LENGTH: Final = 256  # an id, a generation id and the scheme fit
 _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
 _READ_AGAIN: Final = 4
+_ETAGS: Final = itertools.count(secrets.randbelow(10**15) + 10**12)
 _STATUSES: Final[tuple[str, ...]] = get_args(Status)
 _AUTHENTICATION_TYPES: Final[tuple[str, ...]] = get_args(AuthenticationType)
 
@@ -130,9 +132,10 @@ class Identities:
 
     def fresh(self, wanted: Identity) -> Identity:
         """A new identity as it is to be stored. Raises BadRequest."""
-        check_ids(wanted)
-        wanted = with_credentials(wanted)
-        _check(wanted)
+        return self.made(checked(wanted))
+
+    def made(self, wanted: Identity) -> Identity:
+        """The same of one that ``checked`` gave."""
         fresh = msgspec.structs.replace(
             wanted,
             generation_id=self._generation(),
@@ -238,6 +241,14 @@ def status_from_text(given: str | None) -> Status:
     return cast("Status", status)
 
 
+def checked(wanted: Identity) -> Identity:
+    """What a request wants, with credentials made where it brings none. Raises BadRequest."""
+    check_ids(wanted)
+    wanted = with_credentials(wanted)
+    _check(wanted)
+    return wanted
+
+
 _CREDENTIALS: Final = (
     "authentication",
     "primary_key",
@@ -327,4 +338,5 @@ def _with_scopes(identity: Identity, stored: Identity | None) -> Identity:
 
 
 def _etag() -> str:
-    return b64encode(str(secrets.randbelow(10**12) + 10**12).encode()).decode()
+    """Another one each time; where they begin is by chance, so that a restart repeats none."""
+    return b64encode(str(next(_ETAGS)).encode()).decode()
