@@ -32,6 +32,27 @@ def job_document(job: Job, counts: JobCounts) -> dict[str, Any]:
     }
 
 
+def unknown_document(job_id: str) -> dict[str, Any]:
+    """What is said of a job of another kind, an import or export: clients then ask for it where such jobs are."""
+    never = time_stamp(0.0)
+    return {
+        "jobId": job_id,
+        "queryCondition": "",
+        "createdTime": never,
+        "startTime": never,
+        "endTime": None,
+        "maxExecutionTimeInSeconds": 0,
+        "type": "unknown",
+        **dict.fromkeys(TASKS.values()),
+        "status": "unknown",
+        "failureReason": None,
+        "statusMessage": None,
+        "deviceJobStatistics": dict.fromkeys(
+            ("deviceCount", "failedCount", "succeededCount", "runningCount", "pendingCount"), 0
+        ),
+    }
+
+
 def part_document(job: Job, part: JobPart) -> dict[str, Any]:
     """A row of ``FROM devices.jobs``."""
     document: dict[str, Any] = {"deviceId": part.device_id}

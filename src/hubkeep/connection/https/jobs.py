@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final, get_args
 import msgspec
 from aiohttp import web
 
-from hubkeep.errors import BadRequest
+from hubkeep.device.transfers import Transfers
+from hubkeep.errors import BadRequest, JobNotFound
 from hubkeep.limits import HTTP_SERVICE_BODY, JOB_SECONDS_MAX, QUERY_TEXT
-from hubkeep.messaging.job_documents import TASKS, job_document
+from hubkeep.messaging.job_documents import TASKS, job_document, unknown_document
 from hubkeep.messaging.jobs import Jobs, JobState
 from hubkeep.model import JobType
 
@@ -36,8 +37,8 @@ class JobBody(msgspec.Struct, frozen=True, rename="camel"):
 class JobSurface:
     """settle: see ServiceSurface."""
 
-    def __init__(self, jobs: Jobs, settle: Callable[[], Awaitable[None]]) -> None:
-        self._jobs, self._settle = jobs, settle
+    def __init__(self, jobs: Jobs, transfers: Transfers, settle: Callable[[], Awaitable[None]]) -> None:
+        self._jobs, self._transfers, self._settle = jobs, transfers, settle
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -73,8 +74,13 @@ class JobSurface:
         )
 
     async def get(self, exchange: Exchange) -> web.StreamResponse:
-        """GET /jobs/v2/{id}"""
-        return _answer(await self._jobs.get(exchange.values["job"]))
+        """GET /jobs/v2/{id}: an import or export job is unknown here, and no refusal (service-protocols 2.10)."""
+        job_id = exchange.values["job"]
+        try:
+            return _answer(await self._jobs.get(job_id))
+        except JobNotFound:
+            await self._transfers.get(job_id)
+            return json_answer(unknown_document(job_id))
 
     async def cancel(self, exchange: Exchange) -> web.StreamResponse:
         """POST /jobs/v2/{id}/cancel"""

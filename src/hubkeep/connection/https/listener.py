@@ -139,7 +139,7 @@ class HttpsListener:
             *twin_surface.TwinSurface(twins, identities, to_device, configurations, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),
             *method_surface.MethodSurface(methods).endpoints(),
-            *JobSurface(jobs, settle).endpoints(),
+            *JobSurface(jobs, transfers, settle).endpoints(),
             *ConfigurationSurface(configurations, identities, twins, settle, limits).endpoints(),
             *DigitalTwinSurface(twins, methods, limits).endpoints(),
             *self.telemetry.endpoints(),

@@ -136,10 +136,13 @@ class Job(Told, kw_only=True):
     start_time: Time
     end_time: Time | None
     max_execution_time_in_seconds: int
-    type: Literal["scheduleDeviceMethod", "scheduleUpdateTwin"]
+    type: Annotated[
+        Literal["scheduleDeviceMethod", "scheduleUpdateTwin", "unknown"],
+        Meta(description="unknown: the id is of an import or export job."),
+    ]
     cloud_to_device_method: dict[str, Any] | None
     update_twin: dict[str, Any] | None
-    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    status: Literal["queued", "running", "completed", "failed", "cancelled", "unknown"]
     failure_reason: str | None
     status_message: None
     device_job_statistics: JobStatistics
