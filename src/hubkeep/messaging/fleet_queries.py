@@ -41,12 +41,17 @@ from hubkeep.query import (
 from .job_documents import part_document
 from .twin_document import ALL_MEMBERS, twin_document
 
-_ALL_PARTS: Final[frozenset[TwinPart]] = frozenset(("tags", "desired", "reported", "metadata"))
+_ALL_PARTS: Final[frozenset[TwinPart]] = frozenset(("identity", "tags", "desired", "reported", "metadata"))
 _SECTIONS: Final[Mapping[str, TwinPart]] = {"desired": "desired", "reported": "reported"}
 _MESSAGE_COUNT: Final = "cloudToDeviceMessageCount"
+# members that say nothing of the identity but its ids
+_OF_NO_IDENTITY: Final = frozenset(
+    ("deviceId", "moduleId", "version", "etag", "modelId", "configurations", "cloudToDeviceMessageCount")
+)
 _CONFIGURATIONS: Final = "configurations"
 _COUNT_ALL: Final = Aggregate("COUNT", None)
 _CHUNK: Final = 500  # rows between two looks at the clock
+_COUNTED_AT_ONCE: Final = 1000  # the same of a total, which holds nothing of them
 Count = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 
 
@@ -173,7 +178,7 @@ class FleetQueries:
             count = await self._fleet.count(modules=query.source == "devices.modules")
             return Page([{item.key: count for item in query.items}][: query.top], "raw", None)
         groups, belongs, deadline = Groups(query), holds(query.where, document_value), self._deadline()
-        async for chunk, is_last in self._chunks(query, ("", ""), _CHUNK):
+        async for chunk, is_last in self._chunks(query, ("", ""), _COUNTED_AT_ONCE, _COUNTED_AT_ONCE):
             for _, document in chunk:
                 if belongs(document):
                     groups.add(document)
@@ -191,15 +196,18 @@ class FleetQueries:
         return Page(rows[position.done : done], "raw", None if rest is None else _encoded(rest))
 
     async def _chunks(
-        self, query: Query, after: tuple[str, str], first: int
+        self, query: Query, after: tuple[str, str], first: int, then: int = _CHUNK
     ) -> AsyncIterator[tuple[list[tuple[FleetRow, dict[str, Any]]], bool]]:
-        """Rows with their documents, and whether they are the last. first: rows that are likely to be enough."""
+        """Rows with their documents, and whether they are the last.
+
+        first: rows that are likely to be enough. then: so many at once, if they are not.
+        """
         narrowings, modules = narrowed(query.where), query.source == "devices.modules"
         named = paths(query)
         parts = _parts(named) if query.items else _ALL_PARTS
         members = tuple({str(path.steps[0]) for path in named}) if query.items else ALL_MEMBERS
         with_counts = not query.items or any(path.steps[0] == _MESSAGE_COUNT for path in named)
-        most = min(first, _CHUNK)
+        most = min(first, then)
         while True:
             rows = await self._fleet.rows(narrowings, modules=modules, parts=parts, after=after, most=most)
             counts: Mapping[str, int] = {}
@@ -227,7 +235,7 @@ class FleetQueries:
             yield documents, is_last
             if is_last:
                 return
-            after, most = (rows[-1].twin.device_id, rows[-1].twin.module_id), _CHUNK
+            after, most = (rows[-1].twin.device_id, rows[-1].twin.module_id), then
 
     def _deadline(self) -> float:
         return self._clock.monotonic() + QUERY_SECONDS.value
@@ -288,6 +296,8 @@ def _parts(named: Sequence[Path]) -> frozenset[TwinPart]:
             parts |= {part} if part is not None else {"desired", "reported"}
             if len(rest) < 2 or rest[1] == "$metadata":
                 parts.add("metadata")
+        elif root not in _OF_NO_IDENTITY:
+            parts.add("identity")
     return frozenset(parts)
 
 

