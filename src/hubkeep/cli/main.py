@@ -21,6 +21,7 @@ from . import (
     modules,
     policies,
     tokens,
+    transfers,
 )
 from .api import api
 from .backup import backup, restore
@@ -128,6 +129,7 @@ app.add_typer(devices.app, name="device")
 app.add_typer(events.app, name="events")
 app.add_typer(modules.app, name="module")
 app.add_typer(jobs.app, name="job")
+app.add_typer(transfers.app, name="transfer")
 app.add_typer(configurations.app, name="configuration")
 app.add_typer(enrolments.app, name="enroll")
 app.add_typer(tokens.app, name="token")
