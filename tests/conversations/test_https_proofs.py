@@ -94,6 +94,24 @@ def test_a_policy_s_token_is_asked_for_its_permission_with_each_request(shared_h
         assert ask("GET", f"/devices?{VERSION}", b"", "").status == 401
 
 
+@pytest.mark.parametrize("end", ["regenerate", "delete", "narrow"])
+def test_a_policy_that_changed_is_refused_on_the_connection_that_used_it(shared_hub: HubInThread, end: str) -> None:
+    address = f"/api/policies/of-test-{end}"
+    made = request(shared_hub, "PUT", f"{address}?{VERSION}", {"rights": "RegistryRead"})
+    assert made.status == 200, made
+    token = shared_hub.token(policy=f"of-test-{end}")
+    with kept_alive(shared_hub) as ask:
+        assert ask("GET", f"/devices?{VERSION}", b"", token).status == 200
+        if end == "regenerate":
+            request(shared_hub, "POST", f"{address}/regenerate?{VERSION}", {"policyKeyType": "primary"})
+        elif end == "delete":
+            request(shared_hub, "DELETE", f"{address}?{VERSION}")
+        else:
+            request(shared_hub, "PUT", f"{address}?{VERSION}", {"rights": "ServiceConnect"})
+            shared_hub.clock.move(2)  # whoever is trusted is so for a second
+        assert ask("GET", f"/devices?{VERSION}", b"", token).status in {401, 403}
+
+
 def test_a_token_expires_on_the_connection_that_uses_it() -> None:
     with HubInThread() as hub:
         device = Device(hub, "press-07")

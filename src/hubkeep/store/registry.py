@@ -488,7 +488,7 @@ class SqlPolicies:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(POLICY).where(POLICY.c.name == name))
 
-        await self._write(work)
+        await self._write(work, when_full=True)
 
 
 class SqlRefusals:
