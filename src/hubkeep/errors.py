@@ -131,6 +131,12 @@ class DeviceDisabled(Unauthorized):
     text = "Not authorised."
 
 
+class DeviceBlocked(DeviceDisabled):
+    """A good credential of a device that a block list names, or an allow list does not, or that has expired."""
+
+    text = "Not authorised."
+
+
 class UrlRefused(Unauthorized):
     """A signed URL that is not genuine, has expired, or is for another file."""
 
@@ -460,6 +466,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     RequestRefused: OnWire(400, 400037, "CredentialRequestRefused", "com.microsoft:argument-error", 2),
     Unauthorized: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5, 0x87),
     DeviceDisabled: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3, 0x8A),
+    DeviceBlocked: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 3, 0x8A),
     UrlRefused: OnWire(401, 401003, "IotHubUnauthorized", "amqp:unauthorized-access", 5, 0x87),
     Forbidden: OnWire(401, 401002, "IotHubUnauthorizedAccess", "amqp:unauthorized-access", 5, 0x87),
     QuotaExceeded: OnWire(403, 403002, "IotHubQuotaExceeded", "amqp:resource-limit-exceeded", 3, 0x97),

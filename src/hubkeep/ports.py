@@ -7,13 +7,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hubkeep.errors import HubError
 from hubkeep.model import (
+    AccessRule,
     Authority,
     Configuration,
     ConsumerGroup,
+    CredentialUse,
     Denial,
     Enrolment,
     EnrolmentKey,
     EventSource,
+    Expiry,
     Feedback,
     Hold,
     HubEvent,
@@ -33,6 +36,7 @@ from hubkeep.model import (
     Refusal,
     Registration,
     RegistrationOperation,
+    Replaced,
     Status,
     SystemProperties,
     TransferJob,
@@ -371,6 +375,73 @@ class ConfigurationStore(Protocol):
 
     async def statuses(self, twins: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Mapping[str, str]]:
         """Configuration ids to status, for each of these twins that has any."""
+
+
+class AccessStore(Protocol):
+    """Block and allow lists, and planned ends of identities. What is stored is durable when the call returns."""
+
+    async def rules(self) -> Sequence[AccessRule]: ...
+
+    async def put_rule(self, rule: AccessRule) -> None:
+        """Create or replace."""
+
+    async def remove_rule(self, name: str) -> None: ...
+
+    async def expiries(self) -> Sequence[Expiry]: ...
+
+    async def put_expiry(self, expiry: Expiry) -> None:
+        """Create or replace; it goes with its device. Raises DeviceNotFound."""
+
+    async def remove_expiry(self, device_id: str) -> None: ...
+
+
+class GroupMembers(Protocol):
+    """Devices that meet a condition which rarely changes of itself: their id, twin, and kind of credential."""
+
+    def check(self, condition: str) -> None:
+        """Raises QueryInvalid: it cannot be read, or names what changes without a word."""
+
+    async def among(self, condition: str, device_ids: Sequence[str]) -> set[str]:
+        """Those of these that meet it."""
+
+    def members(self, condition: str) -> AsyncIterator[Sequence[str]]:
+        """Their ids, some at a time."""
+
+
+class SlotsUsed(NamedTuple):
+    """When an identity last used each of its two keys or thumbprints, and when they were made; 0: not known."""
+
+    device_id: str
+    module_id: str
+    primary_used: float
+    secondary_used: float
+    primary_made: float
+    secondary_made: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.device_id}/{self.module_id}" if self.module_id else self.device_id
+
+
+class CredentialUseStore(Protocol):
+    """How credentials are used. An identity's rows go with it."""
+
+    async def record(self, replaced: Sequence[Replaced], uses: Sequence[CredentialUse]) -> None:
+        """In one transaction: what was known of the slots is forgotten, then the uses are added to those known.
+
+        A use of an identity that does not exist is passed over. Raises StoreUnavailable: nothing was written.
+        """
+
+    async def of_identity(self, device_id: str, module_id: str) -> Sequence[CredentialUse]: ...
+
+    async def of_policy(self, name: str) -> Sequence[CredentialUse]:
+        """The newest first, at most a thousand."""
+
+    async def with_old_tls(self) -> Sequence[CredentialUse]:
+        """The newest first, at most a thousand."""
+
+    async def slots_used(self, device_ids: Sequence[str]) -> Sequence[SlotsUsed]:
+        """Of these devices and their modules, as far as they have two keys or thumbprints."""
 
 
 class AuthorityStore(Protocol):

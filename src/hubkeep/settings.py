@@ -53,6 +53,9 @@ class Listeners(_Section):
     metrics_port: int | None = Field(
         9464, ge=0, le=65535, description="/metrics, /healthz and /readyz over plain HTTP, always on loopback."
     )
+    count_loopback: bool = Field(
+        False, description="Limits per source address also count those of this machine (a proxy, tests)."
+    )
     backlog: int = Field(4096, ge=1, description="Connections that the kernel holds before accept.")
 
 

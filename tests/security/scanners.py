@@ -31,9 +31,10 @@ _ATTEMPTS: Final = 3
 class Scan:
     """What sslyze says of one port. objections: by name, against Mozilla's intermediate profile."""
 
-    def __init__(self, results: Mapping[str, Any], objections: Mapping[str, str]) -> None:
+    def __init__(self, port: int, results: Mapping[str, Any], objections: Mapping[str, str]) -> None:
         self.results = {name: each["result"] for name, each in results.items() if each["status"] == "COMPLETED"}
-        self.failed = [name for name, each in results.items() if each["status"] == "ERROR" and name not in _BY_HTTP]
+        failed = [name for name, each in results.items() if each["status"] == "ERROR"]
+        self.failed = [each for each in failed if port == 443 or each not in _BY_HTTP]
         self.objections = objections
 
     def versions(self) -> list[str]:
@@ -71,7 +72,9 @@ def _scanned(hub: HubInThread, ports: Sequence[int], options: Sequence[str]) -> 
         done = subprocess.run([*command, *addresses], capture_output=True, text=True, timeout=100, check=False)
         results = json.loads(path.read_text())["server_scan_results"]
     return {
-        each["server_location"]["port"]: Scan(each["scan_result"], _objections(done.stdout, each["server_location"]))
+        (port := each["server_location"]["port"]): Scan(
+            port, each["scan_result"], _objections(done.stdout, each["server_location"])
+        )
         for each in results
     }
 

@@ -1,13 +1,16 @@
 """Who holds places, tries keys, or sends without end (limits-and-faults L-L)."""
 
+import contextlib
 import json
+import socket
+import ssl
 from base64 import b64decode
 from itertools import pairwise
 
 import pytest
 
 from conversations.https_peer import VERSION, raw, request
-from conversations.mqtt_peer import MqttPeer, publish, subscribe, tls_socket
+from conversations.mqtt_peer import MqttPeer, connect, publish, subscribe, tls_socket
 from hubkeep.connection.admission import Admission, FailedLogins, source_of
 from hubkeep.limits import Limits
 from hubkeep.testing import HubInThread, MovableClock
@@ -199,3 +202,96 @@ def test_refusals_are_counted(shared_hub: HubInThread, device_id: str) -> None:
     for _ in range(30):
         assert request(shared_hub, "GET", f"/nothing/{device_id}", token="").status == 404
     assert counted() - before == 30
+
+
+# -- by source, over real sockets: loopback is counted where a setting says so ---------------------------------------
+
+
+def dialled(hub: HubInThread, source: str, port: int = 8883) -> socket.socket:
+    """A TCP connection from this loopback address."""
+    return socket.create_connection((hub.address, port), 30, source_address=(source, 0))
+
+
+def secured(hub: HubInThread, raw: socket.socket) -> ssl.SSLSocket:
+    raw.settimeout(60)
+    return ssl.create_default_context(cafile=str(hub.trust_bundle)).wrap_socket(raw, server_hostname=hub.host_name)
+
+
+def is_turned_away(raw: socket.socket) -> bool:
+    """Closed at accept, before a byte of TLS."""
+    raw.settimeout(60)
+    try:
+        return raw.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.spec("L-L7")
+def test_a_source_that_connects_too_fast_waits_and_then_is_turned_away() -> None:
+    limits = {"arrivals": 1, "arrivals_burst": 1}
+    with (
+        HubInThread(listeners={"count_loopback": True}, limits=limits) as hub,
+        contextlib.ExitStack() as opened,
+    ):
+        many = [opened.enter_context(dialled(hub, "127.77.0.1")) for _ in range(8)]
+        with secured(hub, dialled(hub, "127.77.0.2")):
+            pass  # others are served at once, while that source waits for up to five seconds
+        assert is_turned_away(many[-1])
+        with secured(hub, many[0]), secured(hub, many[1]):
+            pass
+    with HubInThread(limits=limits) as hub, contextlib.ExitStack() as opened:
+        for _ in range(8):
+            opened.enter_context(secured(hub, dialled(hub, "127.77.0.1")))
+
+
+@pytest.mark.spec("L-L2", "L-T6")
+def test_a_handshake_under_way_takes_a_strangers_place() -> None:
+    limits = {"unauthenticated_per_source": 3, "handshake_within": 2}
+    with (
+        HubInThread(listeners={"count_loopback": True}, limits=limits) as hub,
+        contextlib.ExitStack() as opened,
+    ):
+        silent = [opened.enter_context(dialled(hub, "127.77.0.3")) for _ in range(3)]
+        assert is_turned_away(opened.enter_context(dialled(hub, "127.77.0.3")))
+        with secured(hub, dialled(hub, "127.77.0.4")):
+            pass
+        assert all(is_turned_away(each) for each in silent), "whoever says nothing leaves when its time is up"
+        with secured(hub, dialled(hub, "127.77.0.3")):
+            pass
+
+
+@pytest.mark.spec("L-L6")
+def test_the_largest_of_those_whom_nobody_knows_go_first() -> None:
+    with HubInThread(limits={"unauthenticated_bytes": 100_000}) as hub, contextlib.ExitStack() as opened:
+        small, large, middle = (opened.enter_context(MqttPeer(hub)) for _ in range(3))
+        user_name = f"{hub.host_name}/held/?api-version=2021-04-12"
+        whole = connect("held", user_name, "x" * 60_000)
+        for peer, count in ((small, 20_000), (large, 58_000), (middle, 40_000)):
+            peer.send(whole[:count])
+        assert large.is_closed()
+        with MqttPeer.logged_in(hub, "known") as known:
+            assert known.is_open()
+        for peer, count in ((small, 20_000), (middle, 40_000)):
+            peer.send(whole[count:])
+            assert peer.read() == (0x20, b"\0\5"), "who was not the largest is heard to the end"
+
+
+@pytest.mark.spec("P-68")
+def test_wrong_passwords_from_one_address_hinder_the_device_nowhere_else() -> None:
+    with HubInThread(listeners={"count_loopback": True}) as hub:
+        key = b64decode(hub.create_device("press").rpartition("SharedAccessKey=")[2])
+        good = hub.token("devices/press", key=key)
+        wrong = hub.token("devices/press", key=b"w" * 32)
+
+        def log_in(source: str, token: str) -> tuple[int, bytes] | None:
+            with MqttPeer(hub, secured(hub, dialled(hub, source))) as peer:
+                peer.send(connect("press", f"{hub.host_name}/press/?api-version=2021-04-12", token))
+                return peer.read()
+
+        for _ in range(10):
+            assert log_in("127.77.0.5", wrong) == (0x20, b"\0\5")
+        assert log_in("127.77.0.5", good) == (0x20, b"\0\5")
+        assert hub.refusals("press")[0].reason == "too many failed logins of this identity from this address"
+        assert log_in("127.77.0.6", good) == (0x20, b"\0\0")
+        hub.clock.move(61)
+        assert log_in("127.77.0.5", good) == (0x20, b"\0\0")

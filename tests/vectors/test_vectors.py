@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hubkeep.connection.admission import FailedLogins, FailedPairs
 from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.changes import Changes
 from hubkeep.errors import Unauthorized
@@ -189,6 +190,10 @@ def _authentication() -> Authentication:
         clock=_Clock(),
         limits=Limits(),
         changes=Changes(_Clock()),
+        access=lambda *_: None,
+        used=lambda *_: None,
+        failed=FailedLogins(Limits(), _Clock()),
+        failed_pairs=FailedPairs(_Clock()),
         refuse=lambda *_, **__: None,
     )
 

@@ -1,11 +1,13 @@
 """``hubkeep device ...``: the identity registry."""
 
+import contextlib
 from typing import Annotated, Any, Final
 
 import typer
 
 from .client import device_path
 from .failure import MISUSED, CommandFailure
+from .keys import last_used
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
 from .output import print_fields, print_json, print_plain, print_table
 from .thumbprints import thumbprint_from
@@ -81,6 +83,11 @@ def show(
     """Everything about one device except its keys (``--json`` has them)."""
     with client_of(data, connection_string) as client:
         device = client.get(device_path(device_id))
+        used = planned = ""
+        if not as_json:
+            with contextlib.suppress(CommandFailure):  # who may read the registry alone is not told
+                used = last_used(client, device_id)
+                planned = client.get(f"/api{device_path(device_id)}/expiry")["at"] or ""
     if as_json:
         print_json(device)
         return
@@ -92,6 +99,8 @@ def show(
             "connection": f"{device['connectionState']} since {_when(device['connectionStateUpdatedTime'])}",
             "last activity": _when(device["lastActivityTime"]),
             "authentication": device["authentication"]["type"],
+            "last login by": used,
+            "ends": _when(planned) if planned else "",
             "generation": device["generationId"],
             "etag": device["etag"],
         }

@@ -10,6 +10,7 @@ import typer
 from hubkeep import __version__
 
 from . import (
+    access,
     certificates,
     configurations,
     device_messages,
@@ -18,6 +19,7 @@ from . import (
     events,
     fleet_files,
     jobs,
+    keys,
     modules,
     policies,
     tokens,
@@ -125,7 +127,10 @@ app.command()(backup)
 app.command()(restore)
 for command in (device_messages.send, device_messages.messages, device_messages.purge, files, rotate):
     devices.app.command()(command)
+devices.app.command()(access.expire)
 app.add_typer(devices.app, name="device")
+app.add_typer(access.app, name="access")
+app.add_typer(keys.app, name="key")
 app.add_typer(events.app, name="events")
 app.add_typer(modules.app, name="module")
 app.add_typer(jobs.app, name="job")

@@ -19,7 +19,7 @@ from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
 from . import client_certificates
-from .admission import FailedLogins
+from .admission import FailedLogins, FailedPairs
 from .changes import Changes
 from .device_trust import DeviceTrust
 from .operations import BY_NAME, allows
@@ -33,7 +33,9 @@ _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
 class Authentication:
     """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name.
 
-    registrations: proves devices to the provisioning service; None where there is none.
+    registrations: proves devices to the provisioning service; None where there is none. access: why a device
+    (by id, and by the authority that vouched for its certificate) may not be here though its credential is good. used:
+    hears of every good credential.
     """
 
     def __init__(
@@ -48,6 +50,10 @@ class Authentication:
         clock: Clock,
         limits: Limits,
         changes: Changes,
+        access: Callable[[str, str], HubError | None],
+        used: Callable[[Principal, LinkInfo], None],
+        failed: FailedLogins,
+        failed_pairs: FailedPairs,
         refuse: RecordRefusal,
     ) -> None:
         self._identities, self._policy, self._clock, self._limits, self._refuse = (
@@ -60,8 +66,8 @@ class Authentication:
         self._trust, self._registrations = trust, registrations
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
-        self.changes = changes
-        self.failed = FailedLogins(limits, clock)
+        self.changes, self._access, self.used = changes, access, used
+        self.failed, self._failed_pairs = failed, failed_pairs
 
     # -- credentials -------------------------------------------------------------------------------------------------
 
@@ -75,7 +81,7 @@ class Authentication:
         """
         name, began = f"{device_id}/{module_id}" if module_id else device_id, _now()
         try:
-            return await self._device(device_id, module_id, token, link)
+            return self._noted(await self._device(device_id, module_id, token, link), link)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
 
@@ -126,7 +132,7 @@ class Authentication:
         try:
             parsed = _parsed(token)
             name = f"policy {parsed.skn}"
-            return self._by_policy(parsed, text_key=False)
+            return self._noted(self._by_policy(parsed, text_key=False), link)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
 
@@ -140,10 +146,10 @@ class Authentication:
             parsed = _parsed(token)
             if parsed.skn:
                 name = f"policy {parsed.skn}"
-                return self._by_policy(parsed, text_key=True)
+                return self._noted(self._by_policy(parsed, text_key=True), link)
             device_id, module_id = _identity_in(parsed)
             name = f"{device_id}/{module_id}" if module_id else device_id
-            return await self._device(device_id, module_id, token, link)
+            return self._noted(await self._device(device_id, module_id, token, link), link)
         except HubError as error:
             raise await self._refused(error, began, link, name, "cbs", token) from None
 
@@ -156,13 +162,17 @@ class Authentication:
                 parsed = _parsed(password)
                 if parsed.skn != name:
                     raise Unauthorized(reason=f"the user name says policy {name!r}, the token {parsed.skn!r}")
-                return self._by_policy(parsed, text_key=True)
+                return self._noted(self._by_policy(parsed, text_key=True), link)
             if not name:
-                return self._by_key_text(user, password)
+                return self._noted(self._by_key_text(user, password), link)
             device_id, _, module_id = name.partition("/")
-            return await self._device(device_id, module_id.removeprefix("modules/"), password, link)
+            return self._noted(await self._device(device_id, module_id.removeprefix("modules/"), password, link), link)
         except HubError as error:
             raise await self._refused(error, began, link, name or user, "sasl", password) from None
+
+    def _noted(self, principal: Principal, link: LinkInfo) -> Principal:
+        self.used(principal, link)
+        return principal
 
     async def acting_as(self, policy: Principal, device_id: str, module_id: str) -> Principal:
         """A policy's principal as the device it acts for (events tell both). Raises Unauthorized, DeviceDisabled."""
@@ -200,7 +210,10 @@ class Authentication:
             except sas.TokenRefused:
                 presented = {"token": f"{len(token)} characters that are no shared access signature"}
         if not isinstance(error, DeviceDisabled):  # its credential was good: nobody is guessing
-            self.failed.note(link.peer.rpartition(":")[0])
+            address = link.peer.rpartition(":")[0]
+            self.failed.note(address)
+            if name:
+                self._failed_pairs.note(address, name)
         self._refuse(error, link, identity=name, operation=operation, **presented)
         await asyncio.sleep(began + REFUSAL_AFTER.value / 1000 - _now())
         return error
@@ -224,6 +237,13 @@ class Authentication:
         proved = self.changes.count
         identity = await self._identities.get(device_id, module_id)
         path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
+        name = f"{device_id}/{module_id}" if module_id else device_id
+        if self._failed_pairs.blocked(link.peer.rpartition(":")[0], name):
+            _waste(2)
+            raise Unauthorized(
+                reason="too many failed logins of this identity from this address",
+                remedy="wait: see those before",
+            )
         if not token:  # none, or one of no bytes (L-I8)
             return await self._by_certificate(identity, path, link.certificates, proved, grace)
         parsed = _parsed(token)
@@ -284,12 +304,12 @@ class Authentication:
                 remedy="send a shared access signature as password",
             )
         if proof is not None:
-            await self._check_enabled(identity)
+            await self._check_enabled(identity, proof.authority)
             await self._trust.adopt(identity)
             proved = self.changes.count  # that one was our own
         else:
             proof = await self._trust.prove(identity, tuple(certificates), grace=grace)
-            await self._check_enabled(identity)
+            await self._check_enabled(identity, proof.authority)
         return Principal(
             permissions=Permission.DEVICE_CONNECT,
             device_id=identity.device_id,
@@ -369,6 +389,7 @@ class Authentication:
             permissions=policy.permissions & Permission.SERVICE_CONNECT,
             policy=policy.name,
             scope=(self._events_name,),
+            key="primary" if matched[0] else "secondary",
             proved=self.changes.count,
         )
 
@@ -401,7 +422,8 @@ class Authentication:
                 remedy="make a new token; check the clock of the device",
             )
 
-    async def _check_enabled(self, identity: Identity) -> None:
+    async def _check_enabled(self, identity: Identity, authority: str = "") -> None:
+        """Raises DeviceDisabled, DeviceBlocked."""
         if identity.module_id:  # a module is as enabled as its device
             device = await self._identities.get(identity.device_id)
             if device is None:
@@ -412,6 +434,8 @@ class Authentication:
                 reason="the identity is disabled" + (f": {identity.status_reason}" if identity.status_reason else ""),
                 remedy=f"hubkeep device unblock {identity.device_id}",
             )
+        if (blocked := self._access(identity.device_id, authority)) is not None:
+            raise blocked
 
     # -- what a principal may do -------------------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ class Changes:
         for mark in marks:
             self._note(("mark", mark), error)
 
+    def access(self) -> None:
+        """Block or allow lists are others now, which who opens a link asks themselves."""
+        self.count += 1
+
     def since(self, principal: Principal) -> HubError | None:
         """Why the principal's credential is worth nothing any more; None while it is what it was."""
         for subject in _subjects(principal):

@@ -5,7 +5,7 @@ Rules reach live links only through the bus: an identity that is disabled, delet
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from hubkeep.errors import DeviceDisabled, HubError, LinkStolen, Unauthorized
@@ -16,6 +16,7 @@ from hubkeep.ports import Activity, Bus, Clock
 from .changes import Changes, concerns
 
 Key = tuple[str, str]  # device id, module id
+Access = Callable[[str, str], HubError | None]
 
 
 class LiveLink(Protocol):
@@ -33,8 +34,9 @@ class _Present(NamedTuple):
 class Sessions:
     """Who is connected now. Connection state and last activity gather here until ``take_activity``."""
 
-    def __init__(self, bus: Bus, changes: Changes, clock: Clock, limits: Limits) -> None:
-        self._changes, self._clock, self._limits = changes, clock, limits
+    def __init__(self, bus: Bus, changes: Changes, access: Access, clock: Clock, limits: Limits) -> None:
+        """access: why a device may not be here though its credential is good, by its id and authority."""
+        self._changes, self._access, self._clock, self._limits = changes, access, clock, limits
         self._links: dict[Key, dict[LiveLink, _Present]] = {}
         self._policies: dict[str, set[LiveLink]] = {}
         self._authorities: dict[str, set[LiveLink]] = {}
@@ -43,6 +45,7 @@ class Sessions:
         self._watchers: list[Callable[[IdentityChange], None]] = []
         bus.subscribe("identity.changed", self._identity_changed)
         bus.subscribe("policy.changed", self._policy_changed)
+        bus.subscribe("access.changed", self._access_changed)
         bus.subscribe("authority.removed", self._authority_removed)
         bus.subscribe("certificate.denied", self._certificate_denied)
 
@@ -55,13 +58,21 @@ class Sessions:
         """Identities with at least one live link."""
         return len(self._links)
 
+    def principals(self) -> Iterator[Principal]:
+        """Of all live links of devices."""
+        for links in self._links.values():
+            for present in links.values():
+                yield present.principal
+
     def open(self, principal: Principal, link: LiveLink, feature: str) -> None:
         """Register a link that has authenticated. An older one of the same feature is cut first (D-28).
 
-        Raises Unauthorized, DeviceDisabled: what the credential stood on has changed since it was proved.
+        Raises DeviceBlocked; Unauthorized, DeviceDisabled: what the credential stood on has changed since its proof.
         """
         if (changed := self._changes.since(principal)) is not None:
             raise changed
+        if (blocked := self._access(principal.device_id, principal.authority)) is not None:
+            raise blocked
         key = (principal.device_id, principal.module_id)
         links = self._links.get(key)
         if links is None:
@@ -138,6 +149,15 @@ class Sessions:
         for links in tuple(self._links.values()):
             for link in [link for link, of in links.items() if not marks.isdisjoint(of.principal.marks)]:
                 link.cut(error)
+
+    def _access_changed(self, device_id: object) -> None:
+        """device_id: whom it concerns; None for anybody."""
+        self._changes.access()
+        for key in [each for each in self._links if device_id in {None, each[0]}]:
+            for link, present in tuple(self._links.get(key, {}).items()):
+                blocked = self._access(key[0], present.principal.authority)
+                if blocked is not None:
+                    link.cut(blocked)
 
     def _note_takeover(self, key: Key) -> None:
         self._takeovers.setdefault(key, deque(maxlen=64)).append(self._clock.monotonic())

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 from hubkeep.limits import SHUTDOWN_WITHIN
 
+from .accepting import Acceptor, Begin, bound
+from .admission import Admission
+
 log = logging.getLogger(__name__)
 
 # Of each connection, in bytes: what it can hold at most. With the defaults (264 KB each way) 5,000 busy ones could take
@@ -24,25 +27,33 @@ async def listen(
     port: int,
     *,
     context: ssl.SSLContext | None,
+    admission: Admission,
     backlog: int,
     handshake_within: float,
-) -> Any:
-    """An asyncio server. context: None for plain sockets. Raises OSError."""
+) -> Acceptor:
+    """context: None for plain sockets. Raises OSError."""
+    begin = _beginning(factory, context, handshake_within)
+    return Acceptor(await bound(address, port, backlog), admission, begin)
+
+
+def _beginning(
+    factory: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None, handshake_within: float
+) -> Begin:
     loop = asyncio.get_running_loop()
-    options: dict[str, Any] = {"backlog": backlog}
+    options: dict[str, Any] = {}
     if context is not None:
         options |= {"ssl": context, "ssl_handshake_timeout": handshake_within}
         options |= {"ssl_shutdown_timeout": float(SHUTDOWN_WITHIN.value)}
     try:
         import aiofastnet  # noqa: PLC0415  # optional
     except ImportError:
-        return await loop.create_server(factory, address, port, **options)
+        return functools.partial(loop.connect_accepted_socket, factory, **options)
     # it logs a failed handshake with a traceback that CPython 3.11 cannot format
     logging.getLogger("aiofastnet").disabled = True
     if context is not None:
         options |= {"ssl_incoming_bio_size": _INCOMING, "ssl_outgoing_bio_size": _OUTGOING}
         _pass_on_alerts()
-    return await aiofastnet.create_server(loop, factory, address, port, **options)
+    return functools.partial(aiofastnet.connect_accepted_socket, loop, factory, **options)
 
 
 @functools.cache

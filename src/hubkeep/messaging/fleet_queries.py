@@ -204,7 +204,7 @@ class FleetQueries:
         """
         narrowings, modules = narrowed(query.where), query.source == "devices.modules"
         named = paths(query)
-        parts = _parts(named) if query.items else _ALL_PARTS
+        parts = parts_of(named) if query.items else _ALL_PARTS
         members = tuple({str(path.steps[0]) for path in named}) if query.items else ALL_MEMBERS
         with_counts = not query.items or any(path.steps[0] == _MESSAGE_COUNT for path in named)
         most = min(first, then)
@@ -284,7 +284,7 @@ def _is_plain(path: Path) -> bool:
     return all(isinstance(step, str) and "." not in step and not step.startswith("$") for step in path.steps)
 
 
-def _parts(named: Sequence[Path]) -> frozenset[TwinPart]:
+def parts_of(named: Sequence[Path]) -> frozenset[TwinPart]:
     """What has to be read of each twin for these paths."""
     parts: set[TwinPart] = set()
     for path in named:

@@ -1,9 +1,11 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
+from .access import AccessRule, Expiry, Verdict
 from .authority import Authority, AuthorityKind, AuthorityState, RevocationMode
 from .certificate import REVOCATION_REASONS, Denial, DenialKind, Door, IssuedCertificate, RevocationReason
 from .configuration import Configuration, ContentKind, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
+from .credential_use import CredentialSlot, CredentialUse, Replaced
 from .enrolment import (
     Admission,
     AllocationPolicy,
@@ -59,6 +61,7 @@ __all__ = [
     "REVOCATION_REASONS",
     "SYSTEM_MODULES",
     "TRANSFER_ENDED",
+    "AccessRule",
     "Admission",
     "AllocationPolicy",
     "Attestation",
@@ -70,6 +73,8 @@ __all__ = [
     "Configuration",
     "ConsumerGroup",
     "ContentKind",
+    "CredentialSlot",
+    "CredentialUse",
     "Denial",
     "DenialKind",
     "DesiredPatch",
@@ -77,6 +82,7 @@ __all__ = [
     "Enrolment",
     "EnrolmentKey",
     "EventSource",
+    "Expiry",
     "Feedback",
     "FeedbackStatus",
     "FileNotice",
@@ -117,6 +123,7 @@ __all__ = [
     "RegistrationCredential",
     "RegistrationOperation",
     "RegistrationStatus",
+    "Replaced",
     "ReprovisionPolicy",
     "RevocationMode",
     "RevocationReason",
@@ -132,6 +139,7 @@ __all__ = [
     "TwinPart",
     "TwinSection",
     "Upload",
+    "Verdict",
     "Webhook",
     "enrolment_key",
     "indexed",

@@ -12,7 +12,7 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
 from hubkeep.cloud.secrets import open_seal, write_secret
 from hubkeep.connection import transports
-from hubkeep.connection.admission import Admission
+from hubkeep.connection.admission import Admission, Arrivals, FailedLogins, FailedPairs, counted_source
 from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.changes import Changes
@@ -28,7 +28,9 @@ from hubkeep.connection.registration_credentials import RegistrationCredentials
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContexts
+from hubkeep.device.access import AccessLists
 from hubkeep.device.bulk import BulkIdentities
+from hubkeep.device.credential_uses import CredentialUses
 from hubkeep.device.identities import Identities
 from hubkeep.errors import StoreUnavailable
 from hubkeep.limits import Limits
@@ -42,6 +44,7 @@ from hubkeep.messaging.feedback import FeedbackBatches
 from hubkeep.messaging.file_notifications import FileNotifications
 from hubkeep.messaging.files import Files
 from hubkeep.messaging.fleet_queries import FleetQueries
+from hubkeep.messaging.groups import DeviceGroups
 from hubkeep.messaging.job_runner import JobRunner
 from hubkeep.messaging.jobs import Jobs
 from hubkeep.messaging.methods import Methods
@@ -142,7 +145,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         bulk = BulkIdentities(identities, registry.identities, bus, limits)
         moves = await fleet_moves(registry, bulk, twins, configurations, egress, clock, limits, up)
         changes = Changes(clock)
-        sessions = Sessions(bus, changes, clock, limits)
+        groups = DeviceGroups(registry.fleet)
+        access = AccessLists(registry.access, identities, groups, bus, clock, limits)
+        await access.load()
+        credential_uses = CredentialUses(registry.credential_uses, groups, bus, clock)
+        sessions = Sessions(bus, changes, access.refusal, clock, limits)
         names = host_names(settings)
         provisioning = await open_provisioning(
             settings,
@@ -155,6 +162,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             refusals.record,
             published=published,
         )
+        source = counted_source(loopback=settings.listeners.count_loopback)
         authentication = Authentication(
             registry.identities,
             policies.get,
@@ -165,9 +173,15 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             clock=clock,
             limits=limits,
             changes=changes,
+            access=access.refusal,
+            used=credential_uses.note,
+            failed=FailedLogins(limits, clock, source),
+            failed_pairs=FailedPairs(clock, source),
             refuse=refusals.record,
         )
-        admission = Admission(limits, most_connections(), authentication.failed.blocked)
+        admission = Admission(
+            limits, most_connections(), authentication.failed.blocked, Arrivals(limits, clock), source
+        )
         certificates = ensure_server_certificates(directory, names, write_secret, rsa_root=settings.mode == "serve")
         tls = ListenerContexts(certificates.chains, settings.tls)
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
@@ -232,6 +246,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             registrations=provisioning.registrations,
             allocation=provisioning.allocation,
             certification=certification,
+            access=access,
+            credential_uses=credential_uses,
             log=event_log,
             decode_event=described,
             mqtt=mqtt.protocol,
@@ -274,6 +290,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, amqp_deadlines, "deadlines of AMQP"),
             (1.0, activity.run, "activity"),
             (1.0, disk.run, "disk"),
+            (1.0, access.tend, "access lists"),
+            (1.0, credential_uses.flush, "credential uses"),
             (1.0, to_device.tend, "cloud-to-device"),
             (1.0, feedback.tend, "feedback"),
             (60.0, retention.run, "retention"),
@@ -291,9 +309,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tasks.append(background.create_task(moves.runner.run()))
         tasks.append(background.create_task(relay.run()))
         up.push_async_callback(relay.finish)
+        tasks.append(background.create_task(access.follow()))
         tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)
         up.push_async_callback(certification.uses.flush)
+        up.push_async_callback(credential_uses.flush_all)
 
         listening = settings.listeners
         wanted: list[tuple[str, int | None, Callable[[], asyncio.BaseProtocol], Any]] = [
@@ -304,7 +324,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         ]
         for kind, port, factory, context in wanted:
             if port is not None:
-                await listen(hub, up, kind, port, factory, context, limits.handshake_within)
+                await listen(hub, up, kind, port, factory, context, admission, limits.handshake_within)
         if listening.metrics_port is not None:
             await listen_metrics(hub, up, listening.metrics_port, health)
         up.callback(mqtt.close)

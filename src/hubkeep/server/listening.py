@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import os
 import resource
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from hubkeep.connection import transports
+from hubkeep.connection.admission import Admission
 from hubkeep.connection.amqp.link import AmqpLink
 from hubkeep.connection.https.connection import HttpsConnection
 from hubkeep.connection.mqtt.link import MqttLink
@@ -40,11 +42,17 @@ async def listen(
     port: int,
     factory: Callable[[], asyncio.BaseProtocol],
     context: Any,
+    admission: Admission,
     handshake_within: float,
 ) -> None:
     settings = hub.settings.listeners
     listener = functools.partial(
-        transports.listen, factory, context=context, backlog=settings.backlog, handshake_within=handshake_within
+        transports.listen,
+        factory,
+        context=context,
+        admission=admission,
+        backlog=settings.backlog,
+        handshake_within=handshake_within,
     )
     try:
         server = await listener(settings.address, port)
@@ -85,7 +93,7 @@ def _why_not(kind: str, address: str, port: int, error: OSError) -> CannotListen
         )
         return CannotListen(f"{names[kind]}: port {port} may only be bound by root", cure)
     cure = f"use another port ({option} 0), or another address (--listen 127.0.0.2 --host-name 127.0.0.2)"
-    if isinstance(error, socket.gaierror) or not error.errno:
+    if isinstance(error, socket.gaierror) or error.errno in {None, errno.EADDRNOTAVAIL}:
         return CannotListen(f"{names[kind]}: {address} is no address of this machine", "name one with --listen")
     return CannotListen(f"{names[kind]}: port {port}: {os.strerror(error.errno)}", cure)
 

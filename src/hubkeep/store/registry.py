@@ -39,11 +39,13 @@ from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, Module
 from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, ChangeEvents, Held, IdentityCount, IdentityEdit, Kept, Seal
 
+from .access import SqlAccess
 from .authorities import SqlAuthorities
 from .certificates import SqlCertificates, SqlDenials, SqlRevocationLists
 from .configurations import SqlConfigurations
 from .connection_events import tell_all_gone, tell_connections
 from .consumer_groups import SqlConsumerGroups
+from .credential_uses import SqlCredentialUses
 from .enrolments import SqlEnrolments
 from .event_sources import SqlEventSources
 from .fleet import SqlFleet
@@ -104,6 +106,8 @@ class Registry:
         self.authorities = SqlAuthorities(writer, reading, look_up)
         self.denials = SqlDenials(writer, reading)
         self.revocation_lists = SqlRevocationLists(writer, reading)
+        self.access = SqlAccess(writer, reading)
+        self.credential_uses = SqlCredentialUses(writer, reading)
         self.refusals = SqlRefusals(writer, reading)
         self.commits = GroupCommit(writer)
         self.certificates = SqlCertificates(self.commits, reading, look_up)

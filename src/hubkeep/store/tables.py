@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0021"  # the newest migration
+HEAD: Final = "0023"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -475,3 +475,54 @@ HUB_EVENT: Final = Table(
 
 # Those that were switched on while the hub ran.
 EVENT_SOURCE: Final = Table("event_source", METADATA, Column("source", String, primary_key=True))
+
+# Block and allow lists. devices: a JSON list. begins, ends: Unix seconds, 0 for none.
+ACCESS_RULE: Final = Table(
+    "access_rule",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("verdict", String, nullable=False),
+    Column("devices", Text, nullable=False),
+    Column("condition", Text, nullable=False),
+    Column("authority", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("begins", Float, nullable=False),
+    Column("ends", Float, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("etag", String, nullable=False),
+)
+
+# Devices that are to be disabled; module_id is empty.
+EXPIRY: Final = Table(
+    "identity_expiry",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("reason", String, nullable=False),
+    ForeignKeyConstraint(["device_id", "module_id"], ["identity.device_id", "identity.module_id"], ondelete="CASCADE"),
+    sqlite_with_rowid=False,
+)
+
+# How each credential was last used; a trigger takes an identity's rows with it. device_id: empty for back ends.
+CREDENTIAL_USE: Final = Table(
+    "credential_use",
+    METADATA,
+    Column("policy", String, primary_key=True),
+    Column("device_id", String, primary_key=True),
+    Column("module_id", String, primary_key=True),
+    Column("slot", String, primary_key=True),
+    Column("created", Float, nullable=False),
+    Column("first_used", Float, nullable=False),
+    Column("last_used", Float, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("surface", String, nullable=False),
+    Column("tls", String, nullable=False),
+    Column("client", String, nullable=False),
+    Column("peer", String, nullable=False),
+    Column("token_seconds", Integer, nullable=False),
+    Column("old_tls", String, nullable=False),
+    Column("old_tls_used", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("credential_use_device", CREDENTIAL_USE.c.device_id, CREDENTIAL_USE.c.module_id)

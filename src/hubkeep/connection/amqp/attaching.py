@@ -119,7 +119,9 @@ async def _attach_device(connection: "AmqpLink", link: Link, role: Role, device:
     if kind is None:
         raise NotFound(reason=f"{device.feature} is not offered over AMQP to a {role}")
     if not principal.device_id:
-        principal = await connection.listener.authentication.acting_as(principal, device.device_id, device.module_id)
+        authentication = connection.listener.authentication
+        principal = await authentication.acting_as(principal, device.device_id, device.module_id)
+        authentication.used(principal, connection.info)
     if isinstance(model_id := link.properties.get(_MODEL_ID), str) and model_id:
         await connection.listener.twins.note_model(principal, connection.info, model_id)
     endpoint = kind.endpoint(connection, link, principal)

@@ -99,7 +99,7 @@ class AmqpLink(asyncio.Protocol):
         self.info = link_info("amqp", transport)
         if self.info.certificates:
             self._engine.mechanisms = (*MECHANISMS, "EXTERNAL")
-        self._ticket = self.listener.admission.admit(self.info.peer.rpartition(":")[0])
+        self._ticket = self.listener.admission.taken(self.info.peer, self._transport.abort)
         if self._ticket is None or is_out_of_measure(self.info.certificates):
             self._transport.abort()
             return
@@ -120,8 +120,11 @@ class AmqpLink(asyncio.Protocol):
         self._presences.clear()
 
     def data_received(self, data: bytes) -> None:
-        self._engine.receive_data(data, self.listener.clock.monotonic())
+        engine = self._engine
+        engine.receive_data(data, self.listener.clock.monotonic())
         self._pump()
+        if self._ticket is not None and not self._ticket.is_authenticated:
+            self._ticket.holds(engine.unread + engine.partial_bytes + engine.link_bytes)
 
     def pause_writing(self) -> None:
         # what it asks would only be answered into the same full buffer

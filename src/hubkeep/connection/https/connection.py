@@ -82,7 +82,7 @@ class HttpsConnection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.link = self._named = link_info("https", transport)
-        self.ticket = self._listener.admission.admit(self.link.peer.rpartition(":")[0])
+        self.ticket = self._listener.admission.taken(self.link.peer, self.abort)
         self._socket = cast(asyncio.WriteTransport, transport)  # the fast transports have no common class with it
         super().connection_made(transport)
         self._listener.connection_made(self)
@@ -185,6 +185,8 @@ class HttpsConnection(web.RequestHandler):
                 self._head = self._head[:61] + data[-3:]
             else:
                 self._head = self._head[: -len(overlap)] + (overlap + data)
+        if self.ticket is not None:
+            self.ticket.holds(self._head_bytes)
         if self._head_bytes <= HTTP_HEAD.value:
             if end >= 0:
                 self._head_bytes = 0

@@ -15,8 +15,10 @@ from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
+from hubkeep.device.access import AccessLists
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.certification import Certification
+from hubkeep.device.credential_uses import CredentialUses
 from hubkeep.device.identities import Identities
 from hubkeep.device.provisioning.allocation import Allocation
 from hubkeep.device.provisioning.enrolments import Enrolments
@@ -43,6 +45,7 @@ from ..sessions import Sessions
 from . import admin, cloud_to_device, device, files, modules, service
 from . import methods as method_surface
 from . import twins as twin_surface
+from .access import AccessSurface
 from .answers import refusal_answer, standard_headers
 from .authorities import AuthoritySurface
 from .blobs import BlobSurface
@@ -50,6 +53,7 @@ from .bulk import BulkSurface
 from .certificates import CertificateSurface
 from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
+from .credentials import CredentialSurface
 from .digital_twins import DigitalTwinSurface
 from .enrolments import EnrolmentSurface
 from .est import EstSurface
@@ -105,6 +109,8 @@ class HttpsListener:
         registrations: Registrations,
         allocation: Allocation,
         certification: Certification,
+        access: AccessLists,
+        credential_uses: CredentialUses,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         mqtt: LinkFactory,
@@ -161,6 +167,8 @@ class HttpsListener:
                 certification.denials,
                 clock,
             ).endpoints(),
+            *AccessSurface(access, sessions).endpoints(),
+            *CredentialSurface(credential_uses, identities).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 log=log,

@@ -108,7 +108,7 @@ class MqttLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._info = link_info("mqtt", transport)
-        self._ticket = self._listener.admission.admit(self._info.peer.rpartition(":")[0])
+        self._ticket = self._listener.admission.taken(self._info.peer, self._transport.abort)
         if self._ticket is None or is_out_of_measure(self._info.certificates):
             self._transport.abort()
             return
@@ -135,6 +135,8 @@ class MqttLink(asyncio.Protocol):
         connection = self._connection
         connection.receive_data(data, self._listener.clock.monotonic())
         self._pump()
+        if self.principal is None and self._ticket is not None:
+            self._ticket.holds(connection.unread)
 
     def pause_writing(self) -> None:
         self._unsent_since = self._listener.clock.monotonic()

@@ -36,7 +36,7 @@ from hubkeep.model import Permission
 
 from ...operations import OPERATIONS, Operation
 from ...registration_documents import refused_number
-from . import administration, certification, messages, provisioning, registry, transfers, twins
+from . import access, administration, certification, messages, provisioning, registry, transfers, twins
 from .rows import JSON, Answer, Body, Described, Parameter, Time, Told
 
 API_VERSION: Final = "2021-04-12"
@@ -47,6 +47,7 @@ ROWS: Final[Mapping[str, Described]] = {
     **messages.ROWS,
     **provisioning.ROWS,
     **administration.ROWS,
+    **access.ROWS,
     **certification.ROWS,
 }
 TITLES: Final[Mapping[str, str]] = {
