@@ -16,9 +16,10 @@ test: $(STAMP)  ## set up what the tests need, then run them all
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-bench: $(STAMP)  ## the benchmark tables: beside Mosquitto, and of the registry
+bench: $(STAMP)  ## the benchmark tables: beside Mosquitto, of the registry, and a storm of logins
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 	$(BIN)/python benchmarks/registry.py $(REGISTRY)
+	$(BIN)/python benchmarks/storm.py $(STORM)
 
 fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 7"
 	$(BIN)/python fuzz/run.py $(ARGS)
