@@ -28,6 +28,7 @@ MEANT: Final = {
     "modules/get",
     "admin/identities",
     "admin/policies",
+    "admin/policies/get",
 }
 NAMES: Final = {"id": "press", "device": "press", "module": "vision", "name": "plant", "job": "tune", "group": "line"}
 
