@@ -123,6 +123,14 @@ class Files(_Section):
         return container
 
 
+class LinkedHub(_Section):
+    """A name that devices may be assigned to."""
+
+    host_name: str = Field(description="One of the hub's own names.")
+    weight: int = Field(1, ge=1, le=1000, description="Its share of the devices.")
+    takes_part: bool = Field(True, description="Whether devices come to it that no enrollment sends there by name.")
+
+
 class Provisioning(_Section):
     """The provisioning service: devices that register themselves (provisioning-and-pki 1, 2)."""
 
@@ -132,6 +140,20 @@ class Provisioning(_Section):
     answer_at_once: bool = Field(
         False, description="Answer a request to register with its outcome, instead of telling it at the first poll."
     )
+    hubs: tuple[LinkedHub, ...] = Field(
+        (),
+        description="Names that devices are assigned to, each with host_name, weight and takes_part; none: the first.",
+    )
+    networks: dict[str, dict[str, float]] = Field(
+        {}, description="For geoLatency: networks of devices (10.0.0.0/8) to milliseconds from there, by host name."
+    )
+
+    @pydantic.field_validator("networks")
+    @classmethod
+    def _are_networks(cls, networks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for each in networks:
+            ipaddress.ip_network(each)
+        return networks
 
 
 class Egress(_Section):

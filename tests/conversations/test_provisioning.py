@@ -22,7 +22,10 @@ from conversations.provisioning_peer import (
     symmetric,
     token,
 )
+from hubkeep.device.provisioning.allocation import hashed
+from hubkeep.model import LinkedHub
 from hubkeep.testing import HubInThread
+from hubkeep.testing.hub_in_thread import free_address
 from hubkeep.wire import sas
 
 PRIMARY, SECONDARY = b"p" * 32, b"s" * 32
@@ -363,3 +366,107 @@ def test_a_group_may_ask_for_identities_of_its_authority(hub: HubInThread, tmp_p
     assert request(hub, "PUT", "/api/cas/line-root", body).status == 200
     outcome(register(hub, "LINE-1", certificate=leaf))
     assert identity(hub, "line-1")["authentication"]["type"] == "certificateAuthority"
+
+
+# -- which hub --------------------------------------------------------------------------------------------------------
+
+NEW_VERSION = "api-version=2021-06-01"
+MIGRATE = {"updateHubAssignment": True, "migrateDeviceData": True}
+RESET = {"updateHubAssignment": True, "migrateDeviceData": False}
+NEVER = {"updateHubAssignment": False, "migrateDeviceData": False}
+
+
+@pytest.fixture(scope="module")
+def of_many_names() -> Iterator[HubInThread]:
+    """Devices are assigned to three of its names; one is near to this machine, one takes nobody by itself."""
+    own = free_address()
+    names = (own, "north.hub.test", "south.hub.test", "test.hub.test")
+    hubs = [{"host_name": own}, {"host_name": names[1], "weight": 3}, {"host_name": names[2]}]
+    idle = {"host_name": names[3], "takes_part": False}
+    networks = {"127.0.0.0/8": {names[1]: 90, names[2]: 5}}
+    provisioning = {"answer_at_once": True, "hubs": [*hubs, idle], "networks": networks}
+    with HubInThread(address=own, host_names=names, provisioning=provisioning) as running:
+        yield running
+
+
+def test_devices_spread_over_the_hubs(of_many_names: HubInThread) -> None:
+    enrol_group(of_many_names, "spread")
+    found = set()
+    for number in range(20):
+        name = f"spread-{number}"
+        state = outcome(register(of_many_names, name, derived(of_many_names, "spread", name)))
+        weighted = [
+            LinkedHub(host_name=each["hostName"], weight=each["allocationWeight"])
+            for each in request(of_many_names, "GET", "/api/provisioning").body["linkedHubs"]
+            if each["applyAllocationPolicy"]
+        ]
+        assert state["assignedHub"] == hashed(name, weighted).host_name
+        found.add(state["assignedHub"])
+    assert len(found) > 1
+
+
+def test_an_enrolment_may_say_which_hub(of_many_names: HubInThread) -> None:
+    for name, members, hub in (
+        ("near", {"allocationPolicy": "geoLatency"}, "south.hub.test"),
+        (
+            "near-of-two",
+            {"allocationPolicy": "geoLatency", "iotHubs": ["north.hub.test", "test.hub.test"]},
+            "north.hub.test",
+        ),
+        ("fixed", {"allocationPolicy": "static", "iotHubs": ["test.hub.test"]}, "test.hub.test"),
+        ("legacy", {"iotHubHostName": "North.Hub.Test"}, "north.hub.test"),
+    ):
+        enrol(of_many_names, name, **members)
+        assert outcome(register(of_many_names, name, PRIMARY))["assignedHub"] == hub, name
+
+
+@pytest.mark.spec("P-14")
+def test_a_device_that_no_hub_is_there_for(of_many_names: HubInThread) -> None:
+    enrol(of_many_names, "nowhere", iotHubs=["test.hub.test"])  # which takes nobody by hashing
+    answer = register(of_many_names, "nowhere", PRIMARY)
+    state = outcome(answer)
+    assert (answer.status, state["status"], state["errorCode"]) == (200, "failed", 400208)
+    assert "assignedHub" not in state
+    assert identity(of_many_names, "nowhere") is None
+
+
+@pytest.mark.spec("P-26")
+@pytest.mark.parametrize(
+    ("policy", "hub", "substatus", "site"),
+    [
+        (MIGRATE, "south.hub.test", "deviceDataMigrated", "changed"),
+        (RESET, "south.hub.test", "deviceDataReset", "first"),
+        (NEVER, "north.hub.test", "reprovisionedToInitialAssignment", "changed"),
+        (None, "south.hub.test", "deviceDataMigrated", "changed"),
+    ],
+    ids=["migrate", "reset", "never", "by default"],
+)
+def test_registering_again_when_the_hubs_have_changed(
+    of_many_names: HubInThread, device_id: str, policy: Any, hub: str, substatus: str, site: str
+) -> None:
+    device = device_id.strip("-")
+    members: Any = {"initialTwin": {"tags": {"site": "first"}}, "reprovisionPolicy": policy}
+    enrol(of_many_names, device, iotHubs=["north.hub.test"], **members)
+    first = outcome(register(of_many_names, device, PRIMARY, version=NEW_VERSION))
+    assert (first["assignedHub"], first["substatus"]) == ("north.hub.test", "initialAssignment")
+    patch = {"tags": {"site": "changed"}, "properties": {"desired": {"rate": 5}}}
+    assert request(of_many_names, "PATCH", f"/twins/{device}?{VERSION}", patch).status == 200
+    same = outcome(register(of_many_names, device, PRIMARY, version=NEW_VERSION))
+    assert same["assignedHub"] == "north.hub.test"
+    assert twin(of_many_names, device)["tags"] == {"site": "changed"}  # whatever the policy: the hub is the same
+    enrol(of_many_names, device, if_match="*", iotHubs=["south.hub.test"], **members)
+    moved = outcome(register(of_many_names, device, PRIMARY, version=NEW_VERSION))
+    assert (moved["assignedHub"], moved["substatus"], moved["deviceId"]) == (hub, substatus, device)
+    after = twin(of_many_names, device)
+    assert (after["tags"], "rate" in after["properties"]["desired"]) == ({"site": site}, site == "changed")
+
+
+def test_an_old_client_stays_where_it_is_unless_a_policy_says_otherwise(of_many_names: HubInThread) -> None:
+    old = "api-version=2018-04-01"
+    enrol(of_many_names, "old", iotHubs=["north.hub.test"])
+    outcome(register(of_many_names, "old", PRIMARY, version=old))
+    enrol(of_many_names, "old", if_match="*", iotHubs=["south.hub.test"])
+    state = outcome(register(of_many_names, "old", PRIMARY, version=old))
+    assert (state["assignedHub"], state["substatus"]) == ("north.hub.test", "initialAssignment")
+    enrol(of_many_names, "old", if_match="*", iotHubs=["south.hub.test"], reprovisionPolicy=MIGRATE)
+    assert outcome(register(of_many_names, "old", PRIMARY, version=old))["assignedHub"] == "south.hub.test"

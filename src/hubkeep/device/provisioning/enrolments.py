@@ -15,8 +15,8 @@ from hubkeep.errors import (
     PreconditionFailed,
 )
 from hubkeep.limits import ENROLMENT_HUBS, Limits
-from hubkeep.model import Attestation, Authority, Enrolment, EnrolmentKey, Json, Twin, enrolment_key
-from hubkeep.ports import Clock, EnrolmentCondition, EnrolmentCount, EnrolmentStore
+from hubkeep.model import Attestation, Authority, Enrolment, EnrolmentKey, Json, enrolment_key
+from hubkeep.ports import Clock, EnrolmentCondition, EnrolmentCount, EnrolmentStore, TwinEdit
 
 from ..identities import check_id
 from . import symmetric_key, tpm, x509
@@ -43,7 +43,7 @@ class WantedEnrolment(NamedTuple):
 class Enrolments:
     """Groups are in memory; the store is read once and written through. etag: a stored one, or ``*`` for any.
 
-    initial_twin: the twin of a new device with these tags and desired properties; raises BadRequest.
+    initial_twin: gives a device these tags and desired properties in place of its own; raises BadRequest.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Enrolments:
         store: EnrolmentStore,
         authorities: Callable[[], Sequence[Authority]],
         allocation: Allocation,
-        initial_twin: Callable[[str, Json], Twin],
+        initial_twin: Callable[[str, Json], TwinEdit],
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -156,7 +156,7 @@ class Enrolments:
         if len(asked.admission.allowed) > _ALLOWED:
             raise BadRequest(f"allowedRegistrationIds has at most {_ALLOWED} entries.")
         if asked.initial_twin is not None:
-            self._initial_twin(asked.device_id or asked.id, asked.initial_twin)
+            self._initial_twin(asked.device_id or asked.id, asked.initial_twin).fresh()
 
     def _made(self, wanted: WantedEnrolment, stored: Enrolment | None) -> Enrolment:
         enrolment, now = wanted.enrolment, self._clock.now()

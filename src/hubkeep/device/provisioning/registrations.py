@@ -39,9 +39,12 @@ from hubkeep.model import (
     Registration,
     RegistrationCredential,
     RegistrationOperation,
+    ReprovisionPolicy,
+    Substatus,
     Twin,
+    TwinChange,
 )
-from hubkeep.ports import Clock, HeldRegistration, Kept, KeptRegistration, RecordRefusal, RegistrationStore
+from hubkeep.ports import Clock, HeldRegistration, Kept, KeptRegistration, RecordRefusal, RegistrationStore, TwinEdit
 
 from ..identities import Identities
 from . import symmetric_key, x509
@@ -51,6 +54,7 @@ from .rates import Rate
 
 _ANY: Final = "*"
 _STICKY_UNTIL: Final = "2018-04-01"  # API versions up to this one do not move a device unless a policy says so
+_TELLS_MORE_SINCE: Final = "2019-04-15"  # older API versions know one substatus
 _POLLS_PER: Final = 10.0  # seconds
 # what ends a registration as failed, instead of being an answer to the request
 _OUTCOMES: Final = (AllocationFailed, BadRequest, IdentityOfAnother, NoHub, NotAdmitted, QuotaExceeded)
@@ -77,7 +81,7 @@ class Registrations:
         allocation: Allocation,
         identities: Identities,
         authorities: Callable[[], Sequence[Authority]],
-        initial_twin: Callable[[str, Json], Twin],
+        initial_twin: Callable[[str, Json], TwinEdit],
         clock: Clock,
         limits: Limits,
         refuse: RecordRefusal,
@@ -178,6 +182,7 @@ class Registrations:
                 if isinstance(assignment, HubError):
                     raise assignment
                 kept = self._identity(enrolment, credential, device_id, assignment, held)
+                substatus = _substatus(enrolment, request, assignment, held.record)
             except _OUTCOMES as error:
                 failure = error
                 code, message = on_wire(error).number, str(error)
@@ -185,7 +190,7 @@ class Registrations:
             assigned = msgspec.structs.replace(
                 fresh,
                 status="assigned",
-                substatus=fresh.substatus or "initialAssignment",
+                substatus=substatus,
                 hub=assignment.hub,
                 initial_hub=fresh.initial_hub or assignment.hub,
                 device_id=device_id,
@@ -206,6 +211,8 @@ class Registrations:
             self._identities.tell_created([done.identity.identity, *done.identity.modules])
         else:
             self._identities.tell(done.before, done.identity.identity)
+        if done.identity.change is not None:
+            self._initial_twin(done.identity.identity.device_id, {}).told(done.identity.change)
 
     async def _allocated(
         self,
@@ -248,13 +255,18 @@ class Registrations:
             if held.held.siblings >= self._limits.identities:
                 raise QuotaExceeded(remedy="delete some devices, or raise limits.identities")
             identity = self._identities.fresh(Identity(device_id=device_id, iot_edge=edge, **credentials))
-            twin = None if assignment.initial_twin is None else self._initial_twin(device_id, assignment.initial_twin)
+            wanted_twin = assignment.initial_twin
+            twin = None if wanted_twin is None else self._initial_twin(device_id, wanted_twin).fresh()
             return Kept(identity, twin, self._identities.system_modules(identity) if edge else ())
         wanted = msgspec.structs.replace(stored, iot_edge=edge, **credentials)  # a disabled one stays disabled
+        change = None
+        if _is_reset(enrolment, assignment, held.record):
+            assert held.held.twin is not None, "every identity has one"
+            change = _without_reported(self._initial_twin(device_id, assignment.initial_twin or {}), held.held.twin)
         if wanted == stored:
-            return Kept(stored)
+            return Kept(stored, change=change)
         identity = self._identities.updated(stored, wanted)
-        return Kept(identity, None, self._identities.system_modules(identity) if edge else ())
+        return Kept(identity, None, self._identities.system_modules(identity) if edge else (), change)
 
     def _check_admission(
         self, enrolment: Enrolment, credential: RegistrationCredential, held: HeldRegistration
@@ -326,6 +338,38 @@ def _may_move(enrolment: Enrolment, request: RegisterRequest) -> bool:
     if enrolment.reprovision is None:
         return not request.api_version or request.api_version[:10] > _STICKY_UNTIL
     return enrolment.reprovision.update_hub_assignment
+
+
+def _has_moved(assignment: Assignment, before: Registration | None) -> bool:
+    return before is not None and bool(before.hub) and before.hub != assignment.hub
+
+
+def _is_reset(enrolment: Enrolment, assignment: Assignment, before: Registration | None) -> bool:
+    """Whether the device begins anew at another hub."""
+    policy = enrolment.reprovision or ReprovisionPolicy()
+    return _has_moved(assignment, before) and not policy.migrate_device_data
+
+
+def _without_reported(edit: TwinEdit, before: Twin) -> TwinChange:
+    """The twin begins anew; its versions go on rising, since the device may be connected."""
+    change = edit.change(before)
+    fresh = msgspec.structs.replace(Twin(device_id=before.device_id).reported, version=before.reported.version + 1)
+    gone: Json = dict.fromkeys(before.reported.properties)
+    return msgspec.structs.replace(
+        change, twin=msgspec.structs.replace(change.twin, reported=fresh), reported=gone or None
+    )
+
+
+def _substatus(
+    enrolment: Enrolment, request: RegisterRequest, assignment: Assignment, before: Registration | None
+) -> Substatus:
+    if before is None or not before.hub or request.api_version[:10] < _TELLS_MORE_SINCE:
+        return "initialAssignment"
+    if _has_moved(assignment, before):
+        return "deviceDataReset" if _is_reset(enrolment, assignment, before) else "deviceDataMigrated"
+    if not _may_move(enrolment, request):
+        return "reprovisionedToInitialAssignment"
+    return before.substatus or "initialAssignment"
 
 
 def _ended(operation: RegistrationOperation, registration: Registration) -> KeptRegistration:
