@@ -9,7 +9,7 @@ import pytest
 
 from hubkeep.cloud.secrets import open_seal
 from hubkeep.errors import PreconditionFailed
-from hubkeep.model import Identity, Twin, TwinSection
+from hubkeep.model import Identity, Twin, TwinChange, TwinSection
 from hubkeep.ports import TwinStore
 from hubkeep.store.registry import Registry, open_registry
 
@@ -28,12 +28,16 @@ def twins(registry: Registry) -> TwinStore:
     return registry.twins
 
 
-def tagged(twin: Twin) -> Twin:
+def changed(twin: Twin) -> TwinChange:
+    return TwinChange(operation="updateTwin", twin=twin)
+
+
+def tagged(twin: Twin) -> TwinChange:
     count = twin.tags.get("count", 0) + 1
-    return msgspec.structs.replace(twin, tags={"count": count}, version=twin.version + 1)
+    return changed(msgspec.structs.replace(twin, tags={"count": count}, version=twin.version + 1))
 
 
-def untold(_before: Twin, _after: Twin) -> None:
+def untold(_change: TwinChange) -> None:
     """Nobody listens."""
 
 
@@ -58,28 +62,28 @@ async def test_a_change_is_kept_whole(twins: TwinStore) -> None:
         desired=TwinSection({"a": 1}, {"$lastUpdated": "now"}, 4),
         reported=TwinSection({"b": 2}, {"b": {"$lastUpdated": "then"}}, 5),
     )
-    assert await twins.change("pump", "", lambda _before: whole, untold) == whole
+    assert await twins.change("pump", "", lambda _before: changed(whole), untold) == whole
     assert await twins.get("pump") == whole
     assert await twins.get("pump", "camera") == Twin(device_id="pump", module_id="camera")
 
 
 async def test_changes_from_many_sides_all_apply_and_are_told_in_their_order(twins: TwinStore) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[int] = []
 
-    def tell(before: Twin, after: Twin) -> None:
-        told.append((before.version, after.version))
+    def tell(change: TwinChange) -> None:
+        told.append(change.twin.version)
 
     results = await asyncio.gather(*(twins.change("pump", "", tagged, tell) for _ in range(50)))
     assert sorted(each.tags["count"] for each in results if each is not None) == list(range(1, 51))
     first = Twin(device_id="pump").version
-    assert told == [(first + each, first + each + 1) for each in range(50)]
+    assert told == [first + each + 1 for each in range(50)]
     stored = await twins.get("pump")
     assert stored is not None
     assert stored.tags == {"count": 50}
 
 
 async def test_a_refused_change_leaves_the_others_alone(twins: TwinStore) -> None:
-    def refuse(_twin: Twin) -> Twin:
+    def refuse(_twin: Twin) -> TwinChange:
         raise PreconditionFailed
 
     outcomes = await asyncio.gather(
@@ -96,7 +100,7 @@ async def test_a_refused_change_leaves_the_others_alone(twins: TwinStore) -> Non
 
 async def test_a_change_whose_caller_is_gone_is_told_all_the_same(twins: TwinStore) -> None:
     told: list[Twin] = []
-    task = asyncio.create_task(twins.change("pump", "", tagged, lambda _before, after: told.append(after)))
+    task = asyncio.create_task(twins.change("pump", "", tagged, lambda change: told.append(change.twin)))
     await asyncio.sleep(0)
     task.cancel()
     await twins.change("pump", "", tagged, untold)
