@@ -43,6 +43,7 @@ EST_REQUEST = Limit(16 * KIB, "bytes of a certificate request in base64", "twice
 CRL_BYTES = Limit(10 * MIB, "bytes of an imported revocation list", "provisioning-and-pki 3.7")
 CRL_GRACE = Limit(86_400, "seconds after its nextUpdate that an imported list still counts", "ours: one missed fetch")
 OCSP_ANSWER = Limit(64 * KIB, "bytes of an OCSP answer", "ours: it is about one certificate")
+CERTIFICATE_REQUESTS = Limit(1000, "certificate requests that wait for approval", "ours")
 OCSP_REQUEST = Limit(8 * KIB, "bytes of an OCSP request", "ours: it asks about one certificate")
 CERTIFICATES_PER_DAY = Limit(5, "certificates that an identity may ask for in a day", "provisioning-and-pki 4.9")
 CERTIFICATES_PER_MINUTE = Limit(600, "certificates that the hub issues in a minute", "provisioning-and-pki 4.9")

@@ -9,6 +9,7 @@ from hubkeep.errors import HubError
 from hubkeep.model import (
     AccessRule,
     Authority,
+    CertificateRequest,
     Configuration,
     ConsumerGroup,
     CredentialUse,
@@ -514,6 +515,14 @@ class DenialStore(Protocol):
     async def put(self, denials: Sequence[Denial]) -> None: ...
 
     async def remove(self, marks: Sequence[str]) -> None: ...
+
+
+class CertificateRequestStore(Protocol):
+    async def all(self) -> Sequence[CertificateRequest]: ...
+
+    async def put(self, request: CertificateRequest) -> None: ...
+
+    async def remove(self, ids: Sequence[str]) -> None: ...
 
 
 class StoredList(NamedTuple):

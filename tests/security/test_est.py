@@ -99,6 +99,38 @@ def test_curl_and_openssl_enroll_and_renew(plant: HubInThread, tmp_path: Path) -
     assert by_mqtt(plant, "press-01", None, plant.token("devices/press-01", key=key)) == REFUSED, "its keys are void"
 
 
+@pytest.mark.spec("P-57")  # with the test above
+def test_an_authority_that_wants_approval(plant: HubInThread, tmp_path: Path) -> None:
+    assert request(plant, "POST", "/api/cas/guarded/issuer", {}).status == 200
+    assert request(plant, "PATCH", "/api/cas/guarded", {"manualApproval": True}).body["manualApproval"] is True
+    key = sas.parse_connection_string(plant.create_device("press-02")).key
+    who = ("press-02", plant.token("devices/press-02", key=key))
+    wanted, other = new_key(), new_key()
+
+    def asked_with(private: Any) -> Answer:
+        return posted(plant, "guarded/simpleenroll", csr(private, "press-02"), basic=who)
+
+    def decide(verb: str) -> int:
+        waiting = request(plant, "GET", "/api/certificates/requests").body
+        return request(plant, "POST", f"/api/certificates/requests/{waiting[0]['id']}/{verb}").status
+
+    for _ in range(2):
+        answer = asked_with(wanted)
+        assert (answer.status, answer.headers["retry-after"], answer.body) == (202, "60", b"")
+    assert decide("approve") == 200
+    file = given(asked_with(wanted), wanted, tmp_path)
+    assert by_mqtt(plant, "press-02", file) == ACCEPTED
+    assert request(plant, "GET", "/api/certificates/requests").body == [], "it was made use of"
+    assert posted(plant, "guarded/simplereenroll", csr(other, "press-02"), certificate=file).status == 202
+    assert decide("refuse") == 200
+    again = posted(plant, "guarded/simplereenroll", csr(other, "press-02"), certificate=file)
+    assert again.status == 400
+    assert "refused" in again.body["Message"]
+    assert request(plant, "POST", "/api/certificates/requests/00/approve").status == 404
+    assert request(plant, "PATCH", "/api/cas/guarded", {"manualApproval": False}).status == 200
+    assert request(plant, "POST", "/api/cas/guarded/state", {"state": "revoked"}).status == 200
+
+
 @pytest.mark.spec("P-58")
 def test_a_certificate_is_made_out_to_who_asks_and_to_nobody_else(plant: HubInThread, tmp_path: Path) -> None:
     register(plant, "press-10")

@@ -221,6 +221,9 @@ def update(
     days: DaysOption = None,
     crl_url: Annotated[str | None, typer.Option(help="Where its revocation list is fetched; empty: nowhere.")] = None,
     ocsp_url: Annotated[str | None, typer.Option(help="Who is asked at each login; empty: nobody.")] = None,
+    approval: Annotated[
+        str | None, typer.Option(help="manual: somebody approves what devices ask for (cert requests); automatic.")
+    ] = None,
     revocation: Annotated[
         str | None,
         typer.Option(help="If the list or answer is not to be had: soft lets in, hard refuses; off asks not."),
@@ -238,6 +241,10 @@ def update(
         "revocation": revocation,
     }
     body = {member: value for member, value in wanted.items() if value is not None}
+    if approval is not None:
+        if approval not in {"manual", "automatic"}:
+            raise CommandFailure(f"{approval!r} is no kind of approval", "manual, or automatic", MISUSED)
+        body["manualApproval"] = approval == "manual"
     if not body and state is None:
         raise CommandFailure("nothing to change", "see hubkeep cert ca update --help", MISUSED)
     with client_of(data, connection_string) as client:

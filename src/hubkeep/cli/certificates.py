@@ -153,6 +153,42 @@ def revoke(
 
 
 @app.command()
+def requests(
+    data: DataOption = DEFAULT_DATA, connection_string: ConnectionStringOption = None, as_json: JsonOption = False
+) -> None:
+    """What devices ask of an authority that wants approval (hubkeep cert ca update NAME --approval manual)."""
+    with client_of(data, connection_string) as client:
+        found = client.get("/api/certificates/requests")
+    if as_json:
+        print_json(found)
+    elif not found:
+        print_plain("nothing waits")
+    else:
+        for each in found:  # not a table: an id is for pasting, and must not be wrapped
+            print_plain(each["id"])
+            name = f"{each['deviceId']}/{each['moduleId']}" if each["moduleId"] else each["deviceId"]
+            print_plain(f"    {name} of {each['authority']}, {each['state']}, asked {each['asked'][:16]}")
+
+
+@app.command()
+def approve(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help="As hubkeep cert requests shows it.")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="The contrary.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a device have the certificate that it asked for: it gets it when it asks again."""
+    verb = "refuse" if refuse else "approve"
+    with client_of(data, connection_string) as client:
+        decided = client.request("POST", f"/api/certificates/requests/{quote(request, safe='')}/{verb}")
+    if as_json:
+        print_json(decided)
+    else:
+        print_plain(f"the request of {decided['deviceId']} is {decided['state']}")
+
+
+@app.command()
 def deny(
     certificate: Annotated[
         str, typer.Argument(metavar="FILE|VALUE", help="The certificate's file; or a SHA-256, or a serial number.")

@@ -79,6 +79,8 @@ EXAMPLES: Final = {
     "cert renew": "hubkeep cert renew press-07.pem --host hub.example.net --trust trust-bundle.pem",
     "cert list": "hubkeep cert list --device press-07",
     "cert revoke": "hubkeep cert revoke press-07.pem --reason keyCompromise",
+    "cert requests": "hubkeep cert requests",
+    "cert approve": "hubkeep cert approve 5F1C...",
     "cert deny": "hubkeep cert deny stolen-intermediate.pem",
     "cert allow": "hubkeep cert allow cert:0F3A...",
     "cert denied": "hubkeep cert denied",

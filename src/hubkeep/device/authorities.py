@@ -195,6 +195,7 @@ class Authorities:
         revocation: RevocationMode | None = None,
         crl_url: str | None = None,
         ocsp_url: str | None = None,
+        manual_approval: bool | None = None,
         etag: str = _ANY,
     ) -> Authority:
         """What is given. Links that ``allowed_ids`` leaves out are cut with all others below the authority: those who
@@ -215,6 +216,7 @@ class Authorities:
                 "revocation": revocation,
                 "crl_url": crl_url,
                 "ocsp_url": ocsp_url,
+                "manual_approval": manual_approval,
             }
             changes = {member: value for member, value in given.items() if value is not None}
             changed = await self.put(msgspec.structs.replace(found, **changes))

@@ -1,21 +1,34 @@
 """Which authority let whom in, and which certificate was used: gathered at logins, stored together."""
 
+from typing import Final
+
 from hubkeep.errors import HubError
 from hubkeep.model import Authority
 from hubkeep.ports import AuthorityStore, CertificateStore, CertificateUse, Clock
 
+_Key = tuple[str, str, str, str]  # authority, device, module, serial
+_AGAIN_AFTER: Final = 3600.0
+_REMEMBERED: Final = 100_000
+
 
 class CertificateUses:
-    """What gathers waits for ``flush``. overlap: see CertificateStore."""
+    """What gathers waits for ``flush``; the same use again counts after an hour. overlap: see CertificateStore."""
 
     def __init__(self, authorities: AuthorityStore, log: CertificateStore, clock: Clock, *, overlap: float) -> None:
         self._authorities, self._log, self._clock, self._overlap = authorities, log, clock, overlap
-        self._waiting: dict[tuple[str, str, str, str], CertificateUse] = {}
+        self._waiting: dict[_Key, CertificateUse] = {}
+        self._lately: dict[_Key, float] = {}
 
     def note(self, authority: str, device_id: str, module_id: str, serial: str) -> None:
         """A login. serial: of the hub's own authorities alone."""
         use = CertificateUse(authority, device_id, module_id, serial, self._clock.now())
-        self._waiting[use[:4]] = use
+        key = use[:4]
+        if use.at < self._lately.get(key, 0.0) + _AGAIN_AFTER:
+            return  # a device that sends by HTTPS logs in with every request
+        if len(self._lately) >= _REMEMBERED:
+            self._lately.clear()
+        self._lately[key] = use.at
+        self._waiting[key] = use
 
     async def was_seen(self, authority: Authority, device_id: str, module_id: str) -> bool:
         """Whether an identity was let in by this authority before."""

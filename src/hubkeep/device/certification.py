@@ -7,6 +7,7 @@ from hubkeep.limits import Limits
 from hubkeep.ports import (
     AuthorityStore,
     Bus,
+    CertificateRequestStore,
     CertificateStore,
     Clock,
     DenialStore,
@@ -15,6 +16,7 @@ from hubkeep.ports import (
     SigningKeys,
 )
 
+from .approvals import Approvals
 from .authorities import Authorities
 from .certificate_uses import CertificateUses
 from .denials import DenyList
@@ -30,6 +32,7 @@ class CertificationStores(NamedTuple):
     authorities: AuthorityStore
     certificates: CertificateStore
     denials: DenialStore
+    requests: CertificateRequestStore
     lists: RevocationListStore
     keys: SigningKeys
 
@@ -40,6 +43,7 @@ class Certification(NamedTuple):
     authorities: Authorities
     own: OwnAuthorities
     issuing: Issuing
+    approvals: Approvals
     denials: DenyList
     revoking: Revoking
     published: PublishedLists
@@ -71,11 +75,13 @@ class Certification(NamedTuple):
         authorities = Authorities(stores.authorities, denials, bus, clock, public_roots)
         await authorities.load()
         own = OwnAuthorities(authorities, stores.keys, clock, hub_name)
+        approvals = Approvals(stores.requests, clock)
         issuing = Issuing(
             authorities,
             own,
             stores.certificates,
             denials,
+            approvals,
             clock,
             limits,
             hub_name=hub_name,
@@ -91,5 +97,16 @@ class Certification(NamedTuple):
         overlap = float(limits.certificate_overlap)
         uses = CertificateUses(stores.authorities, stores.certificates, clock, overlap=overlap)
         return cls(
-            authorities, own, issuing, denials, revoking, published, lists, answers, uses, stores.certificates, hub_name
+            authorities,
+            own,
+            issuing,
+            approvals,
+            denials,
+            revoking,
+            published,
+            lists,
+            answers,
+            uses,
+            stores.certificates,
+            hub_name,
         )

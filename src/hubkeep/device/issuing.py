@@ -20,6 +20,7 @@ from hubkeep.model import Authority, Door, Identity, IssuedCertificate
 from hubkeep.ports import CertificateStore, Clock
 
 from . import profiles
+from .approvals import Approvals
 from .authorities import Authorities, may_speak_for
 from .denials import DenyList
 from .own_authorities import OwnAuthorities, check_days, signing
@@ -57,6 +58,7 @@ class Issuing:
         own: OwnAuthorities,
         log: CertificateStore,
         denials: DenyList,
+        approvals: Approvals,
         clock: Clock,
         limits: Limits,
         *,
@@ -65,7 +67,7 @@ class Issuing:
         reuse_keys: bool = False,
     ) -> None:
         self._authorities, self._own, self._log, self._denials = authorities, own, log, denials
-        self._clock, self._limits = clock, limits
+        self._approvals, self._clock, self._limits = approvals, clock, limits
         self._hub_name, self._publishing, self._reuse_keys = hub_name, publishing, reuse_keys
         self._issuing = asyncio.Lock()  # that a key is free and that it is taken are one step
         self._lately: deque[float] = deque()
@@ -84,7 +86,7 @@ class Issuing:
 
         authority: not named: the newest. make_authority: make the first one if there is none.
         A request that comes again within the hour gets the same certificate. Raises RequestRefused, KeyInUse,
-        QuotaExceeded, Throttled, NotFound (no such authority), KeyUnavailable.
+        QuotaExceeded, Throttled, NotFound (no such authority), KeyUnavailable; AwaitsApproval.
         """
         check_days(days)
         name = identity.name
@@ -101,7 +103,12 @@ class Issuing:
             if (again := await self._check_key(identity, request, issuer)) is not None:
                 return self._issued(again, issuer)
             await self._check_rates(identity, door)
-            return await self._sign(identity, request, issuer, door, days)
+            if not issuer.manual_approval or door == "operator":
+                return await self._sign(identity, request, issuer, door, days)
+            await self._approvals.check(identity, request, issuer)
+            issued = await self._sign(identity, request, issuer, door, days)
+            await self._approvals.settled(request)
+            return issued
 
     async def find(
         self, *, device_id: str = "", module_id: str = "", serial: str = "", authority: str = "", most: int = 1000

@@ -2,7 +2,15 @@
 
 from .access import AccessRule, Expiry, Verdict
 from .authority import Authority, AuthorityKind, AuthorityState, RevocationMode
-from .certificate import REVOCATION_REASONS, Denial, DenialKind, Door, IssuedCertificate, RevocationReason
+from .certificate import (
+    REVOCATION_REASONS,
+    CertificateRequest,
+    Denial,
+    DenialKind,
+    Door,
+    IssuedCertificate,
+    RevocationReason,
+)
 from .configuration import Configuration, ContentKind, Hold, HoldStatus
 from .consumer_group import ConsumerGroup
 from .credential_use import CredentialSlot, CredentialUse, Replaced
@@ -70,6 +78,7 @@ __all__ = [
     "Authority",
     "AuthorityKind",
     "AuthorityState",
+    "CertificateRequest",
     "Configuration",
     "ConsumerGroup",
     "ContentKind",

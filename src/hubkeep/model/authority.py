@@ -20,6 +20,7 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     empty: not with this hub. vouched: an administrator's word stands in for the proof.
     allowed_ids: patterns of the identities that it may speak for (``press-*``); none: all.
     days: how long certificates last that it issues.
+    manual_approval: somebody approves each request that a device makes.
     revocation: what becomes of a device when the list or the answer of ``crl_url``, ``ocsp_url`` is not to be had:
     ``soft`` lets it in and tells, ``hard`` refuses; ``off`` asks nobody.
     """
@@ -42,6 +43,7 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     revocation: RevocationMode = "off"
     crl_url: str = ""
     ocsp_url: str = ""
+    manual_approval: bool = False
 
     @property
     def is_own(self) -> bool:

@@ -52,6 +52,20 @@ class IssuedCertificate(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.device_id}/{self.module_id}" if self.module_id else self.device_id
 
 
+class CertificateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that waits, or was decided. id: SHA-256 of the public key info. Times are Unix seconds."""
+
+    id: str
+    authority: str
+    device_id: str
+    module_id: str = ""
+    identity_generation: str = ""
+    state: Literal["waiting", "approved", "refused"] = "waiting"
+    asked: float = 0.0
+    decided: float = 0.0
+    by: str = ""
+
+
 class Denial(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of the deny-list. mark: what a certificate is looked up by. value: hexadecimal SHA-256 of the
     certificate or of its public key info, or the serial number under ``issuer`` (RFC 4514). until: 0 for ever.

@@ -35,7 +35,12 @@ async def opened_certification(
     keys = TokenKeys(files, settings.certificates.pkcs11_module, settings.certificates.pkcs11_pin_file)
     up.callback(keys.close)
     stores = CertificationStores(
-        registry.authorities, registry.certificates, registry.denials, registry.revocation_lists, keys
+        registry.authorities,
+        registry.certificates,
+        registry.denials,
+        registry.certificate_requests,
+        registry.revocation_lists,
+        keys,
     )
     return await Certification.loaded(
         stores,

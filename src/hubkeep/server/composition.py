@@ -298,6 +298,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (600.0, provisioning.registrations.sweep, "registrations"),
             (1.0, certification.uses.flush, "uses of certificates"),
             (3600.0, certification.denials.tidy, "the deny-list"),
+            (3600.0, certification.approvals.tidy, "certificate requests"),
             (30.0, certification.lists.fetch_due, "revocation lists"),
             (10.0, certification.own.probe, "keys in tokens"),
         ):

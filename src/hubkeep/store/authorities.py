@@ -75,5 +75,5 @@ def _row(authority: Authority) -> Row:
 def _authority(row: Row) -> Authority:
     row["chain"] = tuple(b64decode(each) for each in msgspec.json.decode(row["chain"]))
     row["allowed_ids"] = tuple(msgspec.json.decode(row["allowed_ids"]))
-    row["vouched"] = bool(row["vouched"])
+    row["vouched"], row["manual_approval"] = bool(row["vouched"]), bool(row["manual_approval"])
     return Authority(**row)

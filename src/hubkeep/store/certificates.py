@@ -9,12 +9,12 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from hubkeep.model import Denial, IssuedCertificate
+from hubkeep.model import CertificateRequest, Denial, IssuedCertificate
 from hubkeep.ports import CertificateUse, StoredList
 
 from .group_commit import GroupCommit
 from .many_rows import execute_rows
-from .tables import AUTHORITY_USE, CREDENTIAL_GENERATION, DENIAL, ISSUED, REVOCATION_LIST
+from .tables import AUTHORITY_USE, CERTIFICATE_REQUEST, CREDENTIAL_GENERATION, DENIAL, ISSUED, REVOCATION_LIST
 from .writer import Writer, read, unavailable
 
 _COLUMNS: Final = tuple(column.name for column in ISSUED.columns)
@@ -141,6 +141,29 @@ class SqlDenials:
     async def remove(self, marks: Sequence[str]) -> None:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(DENIAL).where(DENIAL.c.mark.in_(marks)))
+
+        await self._write(work)
+
+
+class SqlCertificateRequests:
+    """See ports.CertificateRequestStore."""
+
+    def __init__(self, writer: Writer, reading: AsyncEngine) -> None:
+        self._write, self._reading = writer, reading
+
+    async def all(self) -> Sequence[CertificateRequest]:
+        return [CertificateRequest(**row) for row in await read(self._reading, select(CERTIFICATE_REQUEST))]
+
+    async def put(self, request: CertificateRequest) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(CERTIFICATE_REQUEST).where(CERTIFICATE_REQUEST.c.id == request.id))
+            await connection.execute(insert(CERTIFICATE_REQUEST).values(msgspec.structs.asdict(request)))
+
+        await self._write(work)
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(CERTIFICATE_REQUEST).where(CERTIFICATE_REQUEST.c.id.in_(ids)))
 
         await self._write(work)
 

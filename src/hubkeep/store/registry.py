@@ -41,7 +41,7 @@ from hubkeep.ports import Activity, ChangeEvents, Held, IdentityCount, IdentityE
 
 from .access import SqlAccess
 from .authorities import SqlAuthorities
-from .certificates import SqlCertificates, SqlDenials, SqlRevocationLists
+from .certificates import SqlCertificateRequests, SqlCertificates, SqlDenials, SqlRevocationLists
 from .configurations import SqlConfigurations
 from .connection_events import tell_all_gone, tell_connections
 from .consumer_groups import SqlConsumerGroups
@@ -104,6 +104,7 @@ class Registry:
         self.fleet = SqlFleet(reading)
         self.policies = SqlPolicies(writer, reading, seal)
         self.authorities = SqlAuthorities(writer, reading, look_up)
+        self.certificate_requests = SqlCertificateRequests(writer, reading)
         self.denials = SqlDenials(writer, reading)
         self.revocation_lists = SqlRevocationLists(writer, reading)
         self.access = SqlAccess(writer, reading)

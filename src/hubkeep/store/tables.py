@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0023"  # the newest migration
+HEAD: Final = "0024"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -190,6 +190,7 @@ AUTHORITY: Final = Table(
     Column("revocation", String, nullable=False),
     Column("crl_url", String, nullable=False),
     Column("ocsp_url", String, nullable=False),
+    Column("manual_approval", Boolean, nullable=False),
 )
 
 # What the hub's own authorities issued: written before it is signed.
@@ -250,6 +251,21 @@ DENIAL: Final = Table(
     Column("at", Float, nullable=False),
     Column("by", String, nullable=False),
     Column("until", Float, nullable=False),
+)
+
+# Requests of devices for certificates that somebody approves.
+CERTIFICATE_REQUEST: Final = Table(
+    "certificate_request",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("authority", String, nullable=False),
+    Column("device_id", String, nullable=False),
+    Column("module_id", String, nullable=False),
+    Column("identity_generation", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("asked", Float, nullable=False),
+    Column("decided", Float, nullable=False),
+    Column("by", String, nullable=False),
 )
 
 # Of each authority the newest revocation list: signed here, fetched, or uploaded.

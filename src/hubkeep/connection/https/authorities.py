@@ -56,6 +56,7 @@ class AuthorityChanges(msgspec.Struct, rename="camel"):
     revocation: RevocationMode | None = None
     crl_url: str | None = None
     ocsp_url: str | None = None
+    manual_approval: bool | None = None
 
 
 class AuthoritySurface:
@@ -177,6 +178,7 @@ def _json(authority: Authority) -> dict[str, Any]:
         "ocspUrl": authority.ocsp_url,
         "key": authority.key,
         "days": authority.days,
+        "manualApproval": authority.manual_approval,
         "isVouchedFor": authority.vouched,
         "chain": [_pem(each) for each in authority.chain],
     }

@@ -8,6 +8,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hubkeep.device.approvals import Approvals
 from hubkeep.device.authorities import Authorities, read_certificate
 from hubkeep.device.denials import DenyList, denial_of, denial_of_value
 from hubkeep.device.identities import Identities
@@ -16,7 +17,7 @@ from hubkeep.device.requests import read_request
 from hubkeep.device.revoking import Revoking
 from hubkeep.errors import BadRequest
 from hubkeep.limits import HTTP_SERVICE_BODY
-from hubkeep.model import Denial, IssuedCertificate
+from hubkeep.model import CertificateRequest, Denial, IssuedCertificate
 from hubkeep.ports import Clock
 
 from ..timestamps import time_stamp
@@ -65,16 +66,20 @@ class CertificateSurface:
         issuing: Issuing,
         revoking: Revoking,
         denials: DenyList,
+        approvals: Approvals,
         clock: Clock,
     ) -> None:
         self._identities, self._authorities, self._issuing = identities, authorities, issuing
-        self._revoking, self._denials, self._clock = revoking, denials, clock
+        self._revoking, self._denials, self._approvals, self._clock = revoking, denials, approvals, clock
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
             Endpoint("admin/certificates/issue", self.issue, "service", dated=False),
             Endpoint("admin/certificates/list", self.list, "service", dated=False),
             Endpoint("admin/certificates/revoke", self.revoke, "service", dated=False),
+            Endpoint("admin/certificates/requests", self.requests, "service", dated=False),
+            Endpoint("admin/certificates/approve", self.approve, "service", dated=False),
+            Endpoint("admin/certificates/refuse", self.refuse, "service", dated=False),
             Endpoint("admin/denials/list", self.list_denials, "service", dated=False),
             Endpoint("admin/denials/put", self.deny, "service", dated=False),
             Endpoint("admin/denials/delete", self.allow, "service", dated=False),
@@ -114,6 +119,22 @@ class CertificateSurface:
             return json_answer(_revoked(identity.device_id, identity.module_id, "", generation))
         record = await self._revoking.certificate(wanted.serial, wanted.reason, _who(exchange), wanted.authority)
         return json_answer(_revoked(record.device_id, record.module_id, record.serial, record.generation))
+
+    async def requests(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /api/certificates/requests: what waits for approval, and what was decided lately."""
+        return json_answer([_request(each) for each in await self._approvals.waiting()])
+
+    async def approve(self, exchange: Exchange) -> web.StreamResponse:
+        """POST /api/certificates/requests/{request}/approve: the device gets its certificate when it asks again."""
+        return await self._decided(exchange, approved=True)
+
+    async def refuse(self, exchange: Exchange) -> web.StreamResponse:
+        """POST /api/certificates/requests/{request}/refuse"""
+        return await self._decided(exchange, approved=False)
+
+    async def _decided(self, exchange: Exchange, *, approved: bool) -> web.StreamResponse:
+        request_id = exchange.values["request"]
+        return json_answer(_request(await self._approvals.decide(request_id, approved=approved, by=_who(exchange))))
 
     async def list_denials(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /api/denials"""
@@ -178,6 +199,19 @@ def _status(record: IssuedCertificate, now: float) -> str:
     if record.superseded and now > record.superseded:
         return "superseded"
     return "valid" if record.certificate else "unsigned"
+
+
+def _request(request: CertificateRequest) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "authority": request.authority,
+        "deviceId": request.device_id,
+        "moduleId": request.module_id,
+        "state": request.state,
+        "asked": time_stamp(request.asked),
+        "decided": time_stamp(request.decided) if request.decided else None,
+        "by": request.by,
+    }
 
 
 def _denial(denial: Denial) -> dict[str, Any]:

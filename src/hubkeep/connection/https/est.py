@@ -6,6 +6,7 @@ certificate is made out to that identity and no other. Source: RFC 7030, RFC 895
 
 from base64 import encodebytes
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from hubkeep.device.approvals import RETRY_AFTER, AwaitsApproval
 from hubkeep.device.authorities import Authorities
 from hubkeep.device.identities import Identities
 from hubkeep.device.issuing import Issuing
@@ -92,7 +94,10 @@ class EstSurface:
         assert principal is not None, "the listener proves who asks"
         identity = await self._identities.get(principal.device_id, principal.module_id)
         label = exchange.values.get("label", "")
-        issued = await self._issuing.issue(identity, request, "est", authority=label)
+        try:
+            issued = await self._issuing.issue(identity, request, "est", authority=label)
+        except AwaitsApproval:
+            return web.Response(status=HTTPStatus.ACCEPTED, headers={"Retry-After": str(RETRY_AFTER)})
         return _certificates([x509.load_der_x509_certificate(issued.chain[0])])
 
 

@@ -165,6 +165,7 @@ class HttpsListener:
                 certification.issuing,
                 certification.revoking,
                 certification.denials,
+                certification.approvals,
                 clock,
             ).endpoints(),
             *AccessSurface(access, sessions).endpoints(),

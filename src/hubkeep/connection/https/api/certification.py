@@ -50,6 +50,7 @@ class CertificateAuthority(Told, kw_only=True):
     chain: Annotated[list[str], Meta(description="PEM: those above it, the nearest first.")]
     key: str
     days: float
+    manual_approval: bool
     is_vouched_for: bool
     allowed_ids: list[str]
     revocation: RevocationMode
@@ -89,6 +90,19 @@ class IssuedCertificate(CertificateRecord, kw_only=True):
     certificate: Annotated[str, Meta(description="PEM.")]
     chain: Annotated[list[str], Meta(description="PEM, the certificate first, the root last.")]
     authentication: str
+
+
+class WaitingRequest(Told):
+    """id: SHA-256 of the public key info."""
+
+    id: str
+    authority: str
+    device_id: str
+    module_id: str
+    state: Annotated[str, Meta(description="waiting, approved, refused")]
+    asked: Time
+    decided: Time | None
+    by: str
 
 
 class Revoked(Told):
@@ -138,6 +152,7 @@ def _change(summary: str, body: Any, text: str = "", *refusals: Any) -> Describe
     )
 
 
+_LATER: Final = {202: Answer("It waits for approval: send the same again after Retry-After.")}
 _MESSAGE: Final = {200: Answer("Certificates: PKCS #7, certs-only, in base64.", None, CERTIFICATES)}
 _REQUESTED: Final = Body({REQUEST: None}, EST_REQUEST.value)
 _ISSUING: Final = (
@@ -166,14 +181,14 @@ def _est(label: str) -> dict[str, Described]:
         ),
         f"est/simpleenroll{label}": Described(
             f"Get a certificate for the identity that asks{of} (EST)",
-            _MESSAGE,
+            {**_MESSAGE, **_LATER},
             text="Proved by its certificate, or by Basic: its name, and a token of its own key as password.",
             body=_REQUESTED,
             refusals=_ISSUING,
         ),
         f"est/simplereenroll{label}": Described(
             f"Renew the certificate of this connection{of} (EST)",
-            _MESSAGE,
+            {**_MESSAGE, **_LATER},
             text="Also a little after its end, once.",
             body=_REQUESTED,
             refusals=_ISSUING,
@@ -275,6 +290,13 @@ ROWS: Final[Mapping[str, Described]] = {
         body=Body({JSON: RevocationBody}, _LIMIT),
         refusals=(DeviceNotFound, ModuleNotFound, NotFound, QuotaExceeded),
     ),
+    "admin/certificates/requests": Described(
+        "List certificate requests that wait for approval", given(list[WaitingRequest], "The newest first.")
+    ),
+    "admin/certificates/approve": Described(
+        "Approve a certificate request", given(WaitingRequest, "The device gets it when it asks again.")
+    ),
+    "admin/certificates/refuse": Described("Refuse a certificate request", given(WaitingRequest, "It is refused.")),
     "admin/denials/list": Described("Show the deny-list", given(list[DeniedCertificate], "The newest first.")),
     "admin/denials/put": Described(
         "Deny a certificate, a key or a serial number",

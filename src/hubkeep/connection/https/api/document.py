@@ -91,7 +91,7 @@ _VALUES: Final[Mapping[str, tuple[str, Any, str]]] = {
     "lock_token": ("lockToken", _TEXT, "From the ETag of what was received."),
     "file": ("file", _TEXT, "The authority's name, and `.crl`."),
     "authority": ("authority", _TEXT, "The authority's name."),
-    "request": ("request", _TEXT, "Base64 of the request (DER), percent-encoded."),
+    "request": ("request", _TEXT, "A certificate request's id; of OCSP, base64 of the request (DER), percent-encoded."),
     "label": ("label", _TEXT, "An own authority; of cacerts also `servers`."),
     "mark": ("mark", _TEXT, "What an entry of the deny-list is called."),
     "upload": ("correlationId", _TEXT, "From the answer that told where to upload to."),
