@@ -20,6 +20,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "hubkeep_stray_acknowledgements": Family("counter", "PUBACKs of MQTT clients for what was not in flight."),
     "hubkeep_hub_events": Family("counter", "The hub's own events passed on.", "source"),
     "hubkeep_hub_events_expired": Family("counter", "The hub's own events that could not be stored in time."),
+    "hubkeep_logins": Family("counter", "Credentials that were accepted.", "surface"),
     "hubkeep_refusals": Family("counter", "Refusals by error number.", "code"),
     "hubkeep_refusals_by_row": Family("counter", "Refusals by row of the specification's limits and faults.", "row"),
     "hubkeep_refusals_dropped": Family("counter", "Refusals counted and not kept."),

@@ -38,6 +38,7 @@ from hubkeep.model import (
     Registration,
     RegistrationOperation,
     Replaced,
+    Replay,
     Status,
     SystemProperties,
     TransferJob,
@@ -664,6 +665,16 @@ class PolicyStore(Protocol):
     async def put(self, policy: Policy) -> None: ...
 
     async def delete(self, name: str) -> None: ...
+
+
+class ReplayStore(Protocol):
+    """Tokens that were accepted from more than one address."""
+
+    async def add(self, replays: Sequence[Replay], keep: int) -> None:
+        """Append; of the oldest, forget what exceeds ``keep``."""
+
+    async def find(self, identity: str, most: int) -> Sequence[Replay]:
+        """Newest first, of one identity; empty means all."""
 
 
 class RefusalStore(Protocol):

@@ -192,6 +192,7 @@ def _authentication() -> Authentication:
         changes=Changes(_Clock()),
         access=lambda *_: None,
         used=lambda *_: None,
+        accepted=lambda *_: None,
         failed=FailedLogins(Limits(), _Clock()),
         failed_pairs=FailedPairs(_Clock()),
         refuse=lambda *_, **__: None,

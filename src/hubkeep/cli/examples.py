@@ -18,6 +18,7 @@ EXAMPLES: Final = {
     "policy delete": "hubkeep policy delete dashboards",
     "policy rotate": "hubkeep policy rotate dashboards --key secondary",
     "connection-string": "hubkeep connection-string --device press-07",
+    "replays": "hubkeep replays press-07",
     "explain": "hubkeep explain press-07",
     "doctor": "hubkeep doctor --data /var/lib/hubkeep",
     "api": "hubkeep api --data /var/lib/hubkeep > openapi.json",

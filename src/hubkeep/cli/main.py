@@ -40,6 +40,7 @@ from .options import DEFAULT_DATA, JsonOption
 from .output import err, print_plain
 from .programs import run
 from .query import query
+from .replays import replays
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -142,6 +143,7 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(certificates.app, name="cert")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)
+app.command()(replays)
 app.command()(doctor)
 app.command()(api)
 app.command("help")(help_command)

@@ -35,7 +35,7 @@ class Authentication:
 
     registrations: proves devices to the provisioning service; None where there is none. access: why a device
     (by id, and by the authority that vouched for its certificate) may not be here though its credential is good. used:
-    hears of every good credential.
+    hears of every good credential. accepted: the same, and the token that was shown, if one was.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Authentication:
         changes: Changes,
         access: Callable[[str, str], HubError | None],
         used: Callable[[Principal, LinkInfo], None],
+        accepted: Callable[[Principal, str | None, LinkInfo], None],
         failed: FailedLogins,
         failed_pairs: FailedPairs,
         refuse: RecordRefusal,
@@ -67,6 +68,7 @@ class Authentication:
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
         self.changes, self._access, self.used = changes, access, used
+        self._accepted = accepted
         self.failed, self._failed_pairs = failed, failed_pairs
 
     # -- credentials -------------------------------------------------------------------------------------------------
@@ -81,7 +83,7 @@ class Authentication:
         """
         name, began = f"{device_id}/{module_id}" if module_id else device_id, _now()
         try:
-            return self._noted(await self._device(device_id, module_id, token, link), link)
+            return self._noted(await self._device(device_id, module_id, token, link), link, token)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
 
@@ -132,7 +134,7 @@ class Authentication:
         try:
             parsed = _parsed(token)
             name = f"policy {parsed.skn}"
-            return self._noted(self._by_policy(parsed, text_key=False), link)
+            return self._noted(self._by_policy(parsed, text_key=False), link, token)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
 
@@ -146,10 +148,10 @@ class Authentication:
             parsed = _parsed(token)
             if parsed.skn:
                 name = f"policy {parsed.skn}"
-                return self._noted(self._by_policy(parsed, text_key=True), link)
+                return self._noted(self._by_policy(parsed, text_key=True), link, token)
             device_id, module_id = _identity_in(parsed)
             name = f"{device_id}/{module_id}" if module_id else device_id
-            return self._noted(await self._device(device_id, module_id, token, link), link)
+            return self._noted(await self._device(device_id, module_id, token, link), link, token)
         except HubError as error:
             raise await self._refused(error, began, link, name, "cbs", token) from None
 
@@ -162,16 +164,19 @@ class Authentication:
                 parsed = _parsed(password)
                 if parsed.skn != name:
                     raise Unauthorized(reason=f"the user name says policy {name!r}, the token {parsed.skn!r}")
-                return self._noted(self._by_policy(parsed, text_key=True), link)
+                return self._noted(self._by_policy(parsed, text_key=True), link, password)
             if not name:
-                return self._noted(self._by_key_text(user, password), link)
+                return self._noted(self._by_key_text(user, password), link, None)
             device_id, _, module_id = name.partition("/")
-            return self._noted(await self._device(device_id, module_id.removeprefix("modules/"), password, link), link)
+            principal = await self._device(device_id, module_id.removeprefix("modules/"), password, link)
+            return self._noted(principal, link, password)
         except HubError as error:
             raise await self._refused(error, began, link, name or user, "sasl", password) from None
 
-    def _noted(self, principal: Principal, link: LinkInfo) -> Principal:
+    def _noted(self, principal: Principal, link: LinkInfo, token: str | None) -> Principal:
+        """token: None where none was shown; a bare key is no token."""
         self.used(principal, link)
+        self._accepted(principal, token, link)
         return principal
 
     async def acting_as(self, policy: Principal, device_id: str, module_id: str) -> Principal:

@@ -207,6 +207,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("revocation/ask/get", "https", "GET /ocsp/{authority}/{request}", (), "the same"),
     # the hub's own administration
     Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
+    Operation("admin/replays", "https", "GET /api/replays", _ALL),
     Operation("admin/events", "https", "GET /api/events", _SERVICE, "live events as JSON lines, for hubkeep monitor"),
     Operation("admin/devicebound", "https", "GET /api/devices/{id}/messages", _SERVICE, "what waits, and recent ends"),
     Operation("admin/identities", "https", "GET /api/identities", _ALL, "with keys and twins, for hubkeep export"),

@@ -55,6 +55,7 @@ from .registration import (
     RegistrationStatus,
     Substatus,
 )
+from .replay import Replay
 from .timestamps import time_stamp
 from .transfer import TRANSFER_ENDED, TransferJob, TransferStatus, TransferType
 from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
@@ -133,6 +134,7 @@ __all__ = [
     "RegistrationOperation",
     "RegistrationStatus",
     "Replaced",
+    "Replay",
     "ReprovisionPolicy",
     "RevocationMode",
     "RevocationReason",

@@ -10,6 +10,7 @@ from hubkeep.background import ActivityJob, DiskJob, RetentionJob, every
 from hubkeep.bus.in_process import InProcessBus
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
+from hubkeep.cloud.replays import Replays
 from hubkeep.cloud.secrets import open_seal, write_secret
 from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission, Arrivals, FailedLogins, FailedPairs, counted_source
@@ -112,6 +113,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.push_async_callback(event_log.close)
 
         refusals = Refusals(registry.refusals, clock, limits.refusals_kept)
+        replays = Replays(registry.replays, clock, limits)
         identities = Identities(registry.identities, bus, clock, limits)
         event_sources = EventSources(registry.event_sources, routing, settings.events.sources)
         await event_sources.load()
@@ -175,6 +177,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             changes=changes,
             access=access.refusal,
             used=credential_uses.note,
+            accepted=replays.accepted,
             failed=FailedLogins(limits, clock, source),
             failed_pairs=FailedPairs(clock, source),
             refuse=refusals.record,
@@ -248,6 +251,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             certification=certification,
             access=access,
             credential_uses=credential_uses,
+            replays=replays,
             log=event_log,
             decode_event=described,
             mqtt=mqtt.protocol,
@@ -263,7 +267,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         up.push_async_callback(see_off, lambda: (*mqtt.links, *amqp.links, *https.connections))
         await up.enter_async_context(https.serving())
-        metrics = HubMetrics(lambda: samples(event_log, admission, sessions, refusals, relay, mqtt, amqp, https))
+        metrics = HubMetrics(
+            lambda: samples(event_log, admission, sessions, refusals, relay, replays, mqtt, amqp, https)
+        )
         pages = HealthPages(registry_of(metrics), lambda: unhealthy(event_log, registry, certification.own))
         health = await up.enter_async_context(pages.serving())
 
@@ -292,6 +298,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, disk.run, "disk"),
             (1.0, access.tend, "access lists"),
             (1.0, credential_uses.flush, "credential uses"),
+            (1.0, replays.flush, "replays"),
             (1.0, to_device.tend, "cloud-to-device"),
             (1.0, feedback.tend, "feedback"),
             (60.0, retention.run, "retention"),
@@ -315,6 +322,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.push_async_callback(activity.run)
         up.push_async_callback(certification.uses.flush)
         up.push_async_callback(credential_uses.flush_all)
+        up.push_async_callback(replays.flush)
 
         listening = settings.listeners
         wanted: list[tuple[str, int | None, Callable[[], asyncio.BaseProtocol], Any]] = [

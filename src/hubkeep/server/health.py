@@ -6,6 +6,7 @@ from typing import Any
 
 from hubkeep import __version__
 from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.replays import Replays
 from hubkeep.connection.admission import Admission
 from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.https.listener import HttpsListener
@@ -37,6 +38,7 @@ def samples(
     sessions: Sessions,
     refusals: Refusals,
     relay: EventRelay,
+    replays: Replays,
     mqtt: MqttListener,
     amqp: AmqpListener,
     https: HttpsListener,
@@ -58,6 +60,8 @@ def samples(
         yield Sample("hubkeep_refusals", count, str(code))
     for fault, count in refusals.rows.items():
         yield Sample("hubkeep_refusals_by_row", count, fault)
+    for surface, count in replays.counts.items():
+        yield Sample("hubkeep_logins", count, surface)
     yield Sample("hubkeep_refusals_dropped", refusals.dropped)
     yield Sample("hubkeep_connections", admission.open)
     yield Sample("hubkeep_connections_unauthenticated", admission.unauthenticated)

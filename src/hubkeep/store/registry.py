@@ -55,6 +55,7 @@ from .jobs import SqlJobs
 from .outbox import Silence, SqlOutbox
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .registrations import SqlRegistrations
+from .replays import SqlReplays
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
 from .transfers import SqlTransfers
@@ -110,6 +111,7 @@ class Registry:
         self.access = SqlAccess(writer, reading)
         self.credential_uses = SqlCredentialUses(writer, reading)
         self.refusals = SqlRefusals(writer, reading)
+        self.replays = SqlReplays(writer, reading)
         self.commits = GroupCommit(writer)
         self.certificates = SqlCertificates(self.commits, reading, look_up)
         self.queues = SqlQueues(self.commits, look_up)

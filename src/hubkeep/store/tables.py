@@ -94,6 +94,20 @@ POLICY: Final = Table(
     Column("secondary_key", LargeBinary, nullable=False),  # sealed
 )
 
+REPLAY: Final = Table(
+    "replay",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False),
+    Column("surface", String, nullable=False),
+    Column("identity", String, nullable=False, index=True),
+    Column("key", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("first_address", String, nullable=False),
+    Column("first_time", Float, nullable=False),
+    Column("client", String, nullable=False),
+    Column("fingerprint", String, nullable=False),
+)
 REFUSAL: Final = Table(
     "refusal",
     METADATA,

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.replays import Replays
 from hubkeep.errors import BadRequest, HubError, ResourceLimit
 from hubkeep.limits import LIVE_EVENT_READERS
 from hubkeep.model import Principal
@@ -34,13 +35,14 @@ class AdminSurface:
         self,
         *,
         refusals: Refusals,
+        replays: Replays,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         trust_bundle: Path,
         status: Callable[[], dict[str, Any]],
         expired: Callable[[Principal], bool],
     ) -> None:
-        self._refusals, self._log = refusals, log
+        self._refusals, self._replays, self._log = refusals, replays, log
         self._decode_event, self._trust_bundle = decode_event, trust_bundle
         self._status, self._expired = status, expired
         self._readers = 0
@@ -49,6 +51,7 @@ class AdminSurface:
     def endpoints(self) -> Iterable[Endpoint]:
         return (
             Endpoint("admin/refusals", self.refusals, "service", dated=False),
+            Endpoint("admin/replays", self.replays, "service", dated=False),
             Endpoint("admin/events", self.events, "service", dated=False),
             Endpoint("admin/status", self.status, "service", dated=False),
             Endpoint("admin/openapi", self.openapi, "none", dated=False),
@@ -60,6 +63,13 @@ class AdminSurface:
         most = exchange.number("most", 20, 1, _MOST_REFUSALS)
         found = await self._refusals.find(exchange.query.get("key", ""), most)
         return json_answer([{**msgspec.to_builtins(each), "time": time_stamp(each.time)} for each in found])
+
+    async def replays(self, exchange: Exchange) -> web.StreamResponse:
+        """GET /api/replays?identity=&most=: tokens that came from another address than before, newest first."""
+        most = exchange.number("most", 20, 1, _MOST_REFUSALS)
+        found = await self._replays.find(exchange.query.get("identity", ""), most)
+        times = ({"time": time_stamp(each.time), "first_time": time_stamp(each.first_time)} for each in found)
+        return json_answer([{**msgspec.to_builtins(each), **told} for each, told in zip(found, times, strict=True)])
 
     async def status(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /api/status"""

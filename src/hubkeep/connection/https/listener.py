@@ -15,6 +15,7 @@ from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
+from hubkeep.cloud.replays import Replays
 from hubkeep.device.access import AccessLists
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.certification import Certification
@@ -111,6 +112,7 @@ class HttpsListener:
         certification: Certification,
         access: AccessLists,
         credential_uses: CredentialUses,
+        replays: Replays,
         log: EventLog,
         decode_event: Callable[[Event], dict[str, Any]],
         mqtt: LinkFactory,
@@ -172,6 +174,7 @@ class HttpsListener:
             *CredentialSurface(credential_uses, identities).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
+                replays=replays,
                 log=log,
                 decode_event=decode_event,
                 trust_bundle=trust_bundle,

@@ -30,6 +30,20 @@ class RecordedRefusal(Told, rename=None):
     presented: dict[str, str]
 
 
+class RecordedReplay(Told, rename=None):
+    """A token that was accepted from another address than before. fingerprint: tells tokens apart, and nothing more."""
+
+    time: Time
+    surface: Literal["https", "mqtt", "amqp"]
+    identity: str
+    key: Literal["primary", "secondary", ""]
+    address: str
+    first_address: str
+    first_time: Time
+    client: str
+    fingerprint: str
+
+
 class PartitionStatus(Told, rename=None):
     first_sequence: int
     last_sequence: int
@@ -86,6 +100,15 @@ ROWS: Final[Mapping[str, Described]] = {
         given(list[RecordedRefusal], "The newest first."),
         query=(
             Parameter("key", str, "A tracking id, or an identity as it was claimed."),
+            Parameter("most", Annotated[int, Meta(ge=1, le=1000)], "At most so many: 20 by default."),
+        ),
+    ),
+    "admin/replays": Described(
+        "Show tokens that came from more than one address",
+        given(list[RecordedReplay], "The newest first."),
+        text="A token is taken from wherever it comes; one that came from elsewhere may be in other hands.",
+        query=(
+            Parameter("identity", str, "Of this device, `device/module` or `policy NAME` alone."),
             Parameter("most", Annotated[int, Meta(ge=1, le=1000)], "At most so many: 20 by default."),
         ),
     ),
