@@ -17,6 +17,7 @@ from hubkeep.errors import ON_WIRE, HubError
 from hubkeep.limits import Limit
 from hubkeep.model import Permission
 from hubkeep.settings import Settings
+from hubkeep.store.tables import HEAD
 
 PACKAGE = Path(hubkeep.__file__).parent
 PERMISSIONS = tomllib.loads((Path(__file__).parents[1] / "security" / "permissions.toml").read_text())
@@ -192,3 +193,25 @@ def test_every_setting_is_described() -> None:
     described = settings_of(Settings)
     assert len(described) > 15
     assert not [name for name, text in described.items() if not text or not text.endswith(".")]
+
+
+# -- migrations ------------------------------------------------------------------------------------------------------
+
+
+def test_migrations_are_one_chain_that_ends_at_the_tables() -> None:
+    follows: dict[str | None, str] = {}
+    for path in sorted((PACKAGE / "store/migrations/versions").glob("v*.py")):
+        text = path.read_text()
+        revision = re.search(r'^revision = "(\d{4})"$', text, re.MULTILINE)
+        before = re.search(r'^down_revision(?:: [^=]+)? = (?:"(\d{4})"|None)$', text, re.MULTILINE)
+        assert revision is not None, path.name
+        assert before is not None, path.name
+        assert path.name.startswith(f"v{revision[1]}_"), path.name
+        assert before[1] not in follows, (
+            f"{path.name} and v{follows[before[1]]} both follow {before[1]}: number it anew"
+        )
+        follows[before[1]] = revision[1]
+    newest: str | None = None
+    for _ in range(len(follows)):
+        newest = follows.pop(newest)
+    assert newest == HEAD
