@@ -239,6 +239,25 @@ def mqtt() -> Iterator[str]:
         "Compared letter by letter: `#` and `+` may be part of a device's id. Another filter ends the connection, or is answered\n"
         "with 0x80 where `lenient_subscriptions` is on."
     )
+    yield "## A device that registers"
+    yield (
+        "The provisioning service is on the same ports. CONNECT names it: client id `{registration}`, user name\n"
+        "`{id scope}/registrations/{registration}/api-version=2019-03-31`, as password a token for\n"
+        "`{id scope}/registrations/{registration}` or none beside a client certificate. No will, no session that lasts, ten\n"
+        "minutes at most."
+    )
+    yield table(
+        ("Topic", "What for"),
+        [
+            ("`$dps/registrations/res/#`", "the one filter to subscribe to; others are answered with 0x80"),
+            ("`$dps/registrations/PUT/iotdps-register/?$rid={rid}`", "publish to it to register"),
+            (
+                "`$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={id}`",
+                "publish to it to ask how that ended",
+            ),
+            ("`$dps/registrations/res/{status}/?$rid={rid}&retry-after={seconds}`", "the answer, behind the PUBACK"),
+        ],
+    )
     yield "## Properties in the topic"
     yield (
         "`name=value` joined by `&`, each percent-encoded; `+` is a plus. A name without `=` has no value. These names are\n"

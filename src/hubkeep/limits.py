@@ -198,6 +198,13 @@ REGISTER_PAYLOAD = Limit(16 * KIB, "bytes of the payload of a request to registe
 REGISTRATIONS_PER_MINUTE = Limit(1000, "requests to register in a minute", "provisioning-and-pki 1.3")
 REGISTRATION_POLLS = Limit(5, "questions in 10 s how a registration ended, for a device", "provisioning-and-pki 1.3")
 REGISTRATION_ID = Limit(128, "characters of a registration id or a group's id", "provisioning-and-pki 1.1")
+REGISTRATION_LINK = Limit(
+    600, "seconds that a connection lasts on which a device registers", "provisioning-and-pki 1.6"
+)
+REGISTRATION_ANSWERS_HELD = Limit(8, "answers that wait for a device to subscribe", "ours")
+REGISTRATION_ANSWER_HELD = Limit(
+    10, "seconds that an answer waits for a device to subscribe", "provisioning-and-pki 1.6"
+)
 REGISTRATION_OPERATION_KEPT = Limit(
     86_400, "seconds that a device may ask how a registration ended", "provisioning-and-pki 1.3"
 )

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from conversations.mqtt_peer import USER_NAME, MqttPeer, connect, publish, subscribe, tls_socket
+from conversations.provisioning_peer import enrol, token
 from hubkeep.testing import HubInThread
 from security.credentials import (
     CERTIFIED,
@@ -25,6 +26,7 @@ __all__ = ["subjects"]
 
 TOPICS: Final[dict[str, dict[str, list[str]]]] = PERMISSIONS["mqtt"]
 CLIENTS: Final = {"device": DEVICE, "module": f"{DEVICE}/{MODULE}"}
+REGISTRANT: Final = "valve-01"
 ACCEPTED, REFUSED = 0, 5
 
 
@@ -72,10 +74,24 @@ def test_every_credential_at_connect(subjects: Subjects) -> None:
     told(wrong, len(cases), 200)
 
 
+def test_no_credential_of_the_hub_registers_a_device(subjects: Subjects) -> None:
+    def code(credential: Credential) -> int | None:
+        with peer_of(subjects.hub, credential) as peer:
+            peer.send(registrant_login(subjects.hub, credential.token or None))
+            answer = peer.read()
+            return None if answer is None else answer[1][1]
+
+    credentials = subjects.all()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        codes = list(pool.map(code, credentials))
+    wrong = [f"{each.name}: {got}" for each, got in zip(credentials, codes, strict=True) if got != REFUSED]
+    told(wrong, len(codes), 40)
+
+
 def cases() -> Iterator[Case]:
     families = [(family, verb, topic) for family, verbs in TOPICS.items() for verb in verbs for topic in verbs[verb]]
     values = {"device": DEVICE, "part": MODULE, "other": OTHER, "twin": TWIN}
-    for client in CLIENTS:
+    for client in (*CLIENTS, "registrant"):
         for _, verb, topic in families:
             filled = topic
             for name, value in values.items():
@@ -83,10 +99,18 @@ def cases() -> Iterator[Case]:
             yield Case(client, verb, filled, topic in TOPICS[client].get(verb, ()))
 
 
+def registrant_login(hub: HubInThread, shown: str | None) -> bytes:
+    return connect(REGISTRANT, f"{hub.id_scope}/registrations/{REGISTRANT}/api-version=2019-03-31", shown)
+
+
 def outcome(hub: HubInThread, case: Case, credential: Credential) -> bool:
     """Whether the hub carries it out; else it ends the connection."""
+    is_registrant = case.client == "registrant"
     with peer_of(hub, credential) as peer:
-        peer.send(login(hub, CLIENTS[case.client], credential))
+        hello = (
+            registrant_login(hub, credential.token) if is_registrant else login(hub, CLIENTS[case.client], credential)
+        )
+        peer.send(hello)
         assert peer.read() == (0x20, b"\0\0")
         if case.verb == "publish":
             peer.send(publish(case.topic, b"{}", qos=1))
@@ -104,10 +128,12 @@ def wait_for(peer: MqttPeer, first: int) -> bool:
 
 
 @pytest.mark.spec("L-M14", "L-M15")
-def test_every_topic_of_a_device_and_of_a_module(subjects: Subjects) -> None:
+def test_every_topic_of_a_device_of_a_module_and_of_a_device_that_registers(subjects: Subjects) -> None:
     hub = subjects.hub
     by_name: dict[str, Any] = {each.name: each for each in subjects.all()}
     credentials = {"device": by_name["device's token"], "module": by_name[f"module {MODULE}'s token"]}
+    enrol(hub, REGISTRANT)
+    credentials["registrant"] = Credential("an enrolled key's token", token(hub, REGISTRANT, b"p" * 32))
     wrong, count = [], 0
     for case in cases():
         count += 1

@@ -12,6 +12,8 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
 from hubkeep.limits import REFUSAL_AFTER, Limits
 from hubkeep.model import Identity, KeySlot, LinkInfo, Permission, Policy, Principal
@@ -116,7 +118,7 @@ class Authentication:
         """A device that names itself to the provisioning service and shows a token, or shows none: then the certificate
         of its handshake must prove it. Raises Unauthorized, recorded.
         """
-        name, began = registration_id, _now()
+        name, began, proved = registration_id, _now(), self.changes.count
         try:
             if self._registrations is None:
                 raise Unauthorized(reason="there is no provisioning service here")
@@ -126,7 +128,7 @@ class Authentication:
                 self._check_expiry(parsed)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
-        return principal
+        return msgspec.structs.replace(principal, proved=proved)
 
     async def service(self, token: str | None, link: LinkInfo, *, operation: str) -> Principal:
         """A back end that shows a policy's token, signed with the decoded key. Raises Unauthorized, recorded."""

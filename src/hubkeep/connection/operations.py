@@ -154,6 +154,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "registrations/poll", "https", "GET /{scope}/registrations/{registration}/operations/{operation}", _REGISTER
     ),
     Operation("registrations/own", "https", "POST /{scope}/registrations/{registration}", _REGISTER),
+    Operation("registrations/connect", "mqtt", "CONNECT {scope}/registrations/{registration}", _REGISTER),
+    Operation("registrations/request", "mqtt", "PUBLISH $dps/registrations/", _REGISTER, "of the link's own device"),
     # the provisioning service: back ends
     Operation("enrolments/put", "https", "PUT /enrollments/{registration}", _ENROL),
     Operation("enrolments/get", "https", "GET /enrollments/{registration}", _ENROLMENTS),

@@ -110,7 +110,8 @@ class RegistrationCredentials:
         if not certificates:
             raise _not_enrolled(registration_id, individual, "neither a token nor a certificate was presented")
         leaf = client_certificates.checked_leaf(certificates, self._clock.now())
-        check_denied(marks_of(leaf, certificates[0]), self._denies, "the certificate")
+        marks = marks_of(leaf, certificates[0])
+        check_denied(marks, self._denies, "the certificate")
         name = client_certificates.common_name(leaf)
         if name is None or name.lower() != registration_id.lower():
             raise Unauthorized(
@@ -128,7 +129,7 @@ class RegistrationCredentials:
             path = self._paths.find(leaf, certificates[1:], self._clock.now(), self._denies)
             group, issuer = self._nearest_group([each.public_bytes(Encoding.DER) for each in path.above])
             slot = "secondary" if issuer == group.attestation.secondary_certificate else "primary"
-            expires, decides = path.expires, individual or group
+            expires, decides, marks = path.expires, individual or group, (*marks, *path.marks)
         assert decides is not None, "an individual enrolment or a group was found"
         return self._principal(
             registration_id,
@@ -142,6 +143,7 @@ class RegistrationCredentials:
                 certificate=certificates[0],
                 issuer=issuer,
             ),
+            marks=marks,
         )
 
     def _nearest_group(self, above: Iterable[bytes]) -> tuple[Enrolment, bytes]:
@@ -163,6 +165,7 @@ class RegistrationCredentials:
         slot: _Slot,
         expires: float,
         credential: RegistrationCredential,
+        marks: tuple[str, ...] = (),
     ) -> Principal:
         is_certificate = credential.attestation == "x509"
         return Principal(
@@ -173,6 +176,7 @@ class RegistrationCredentials:
             auth_type="x509" if is_certificate else "symkey" if enrolment.is_group else "sas",
             key=slot,
             registration=credential,
+            marks=marks,
         )
 
 

@@ -19,6 +19,7 @@ from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.changes import Changes
 from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.deliveries import Deliveries
+from hubkeep.connection.device_registrations import DeviceRegistrations
 from hubkeep.connection.device_twins import DeviceTwins
 from hubkeep.connection.event_encoding import AmqpEventEncoding, described
 from hubkeep.connection.https.files import FileUpload
@@ -190,6 +191,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 
         device_twins = DeviceTwins(twins, authentication, refusals.record, clock)
+        device_registrations = DeviceRegistrations(
+            provisioning.registrations, authentication, clock, limits, refusals.record
+        )
         mqtt = MqttListener(
             authentication=authentication,
             to_cloud=to_cloud,
@@ -198,6 +202,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             deliveries=deliveries,
             subscriptions=registry.subscriptions,
             twins=device_twins,
+            registrations=device_registrations,
             bus=bus,
             sessions=sessions,
             admission=admission,

@@ -1,4 +1,5 @@
 // A device that registers itself: node provisioning_device.js TRANSPORT HOST ID_SCOPE ID KEY|CERTIFICATE_FILE [PAYLOAD]
+// Many at once: node provisioning_device.js JSON, a list of such lists.
 'use strict';
 const fs = require('fs');
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
@@ -37,7 +38,9 @@ async function main(transport, host, idScope, id, proof, payload) {
   return result;
 }
 
-main(...process.argv.slice(2)).then(
+const given = process.argv.slice(2);
+const work = given.length === 1 ? Promise.all(JSON.parse(given[0]).map((each) => main(...each))) : main(...given);
+work.then(
   (result) => { console.log(JSON.stringify(result)); process.exit(0); },
   (error) => { console.error(error); process.exit(1); },
 );

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 class Device:
     """What a feature needs of its link. subscriptions: the filters in force, each with its granted QoS."""
 
-    __slots__ = ("dialect", "end", "is_clogged", "link", "listener", "principal", "send", "subscriptions")
+    __slots__ = (
+        "api_version",
+        "dialect",
+        "end",
+        "is_clogged",
+        "link",
+        "listener",
+        "principal",
+        "send",
+        "subscriptions",
+    )
 
     def __init__(
         self,
@@ -34,13 +44,17 @@ class Device:
         send: Callable[[bytes], None],
         end: Callable[[HubError], None],
         is_clogged: Callable[[], bool],
+        api_version: str = "",
     ) -> None:
         """send: writes a packet, unless the link is gone. end: closes the link for a refusal.
+
+        api_version: as a device that registers named it.
 
         is_clogged: the device takes its bytes slowly: what can wait, waits for ``writable``.
         """
         self.listener, self.principal, self.link, self.subscriptions = listener, principal, link, subscriptions
         self.dialect, self.send, self.end, self.is_clogged = dialect, send, end, is_clogged
+        self.api_version = api_version
 
     def publish(
         self, topic: bytes, payload: bytes, packet_id: int = 0, *, dup: bool = False, message: Message | None = None
@@ -108,12 +122,12 @@ FEATURES: Final[tuple[tuple[bytes, type[Feature]], ...]] = (
 
 
 class Features:
-    """The features of one link."""
+    """The features of one link. table: ``FEATURES``, or that of a device that registers."""
 
-    __slots__ = ("_device", "_made")
+    __slots__ = ("_device", "_made", "_table")
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, table: tuple[tuple[bytes, type[Feature]], ...] = FEATURES) -> None:
+        self._device, self._table = device, table
         self._made: dict[type[Feature], Feature] = {}
 
     def publish(self, event: Publish, acknowledge: Callable[[], None]) -> None:
@@ -147,7 +161,7 @@ class Features:
             feature.close(cut=cut)
 
     def _of(self, topic: bytes) -> Feature | None:
-        for prefix, kind in FEATURES:
+        for prefix, kind in self._table:
             if topic.startswith(prefix):
                 if kind not in self._made:
                     self._made[kind] = kind(self._device)

@@ -14,6 +14,7 @@ import msgspec
 
 from hubkeep.errors import (
     BadRequest,
+    Forbidden,
     HubError,
     LinkStolen,
     RequestTimeout,
@@ -43,7 +44,8 @@ from ..admission import Ticket
 from ..peers import is_out_of_measure, link_info
 from .acknowledgements import Acknowledgements, Held
 from .dialect import Dialect, dialect_of
-from .features import Device, Features
+from .features import FEATURES, Device, Features
+from .registering import OPERATION, REGISTRANT_FEATURES, Registrant, RegistrantSession, is_registrant, registrant
 from .session import Session
 from .telemetry import SAYS_MORE, Telemetry, check_will
 from .topics import UserName, parse_user_name, telemetry_topic
@@ -62,6 +64,7 @@ class MqttLink(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_acks",
+        "_api_version",
         "_connection",
         "_dialect",
         "_durable",
@@ -92,7 +95,8 @@ class MqttLink(asyncio.Protocol):
         self._login: asyncio.Task[None] | None = None
         self._telemetry: Telemetry | None = None  # once it is logged in
         self._will: Will | None = None
-        self._session: Session | None = None
+        self._session: Session | RegistrantSession | None = None
+        self._api_version = ""
         self._features: Features | None = None
         self._acks = Acknowledgements()
         self._pending = 0
@@ -124,6 +128,7 @@ class MqttLink(asyncio.Protocol):
         self._connection.state = State.CLOSED
         if self.principal is not None:
             listener.sessions.close(self.principal, self)
+            listener.registered(self)
         self._transport = None
         if self._features is not None:
             self._features.close(cut=False)
@@ -167,7 +172,7 @@ class MqttLink(asyncio.Protocol):
                     sections = known.get(topic)
                     size = len(payload)
                     if sections is None or event.flags & SAYS_MORE or size + len(topic) > limit:
-                        if topic.startswith(b"$"):
+                        if telemetry is None or topic.startswith(b"$"):
                             if tails and sender is not None:
                                 self._append(sender, tails, acks)
                                 tails, acks = [], []
@@ -176,7 +181,6 @@ class MqttLink(asyncio.Protocol):
                             if requests == REQUESTS_PER_TURN.value:
                                 self._let_others_go_on()
                             continue
-                        assert telemetry is not None, "nothing is published before the login"
                         sections = telemetry.sections(event)
                     tails.append(join((ingress, sections, head_of(size), payload)))
                     if event.packet_id:
@@ -346,7 +350,10 @@ class MqttLink(asyncio.Protocol):
                 self.close(RequestTimeout(reason=reason))
         elif self.expires and wall > self.expires:
             self._end_for(
-                Unauthorized(reason="the token or certificate ended while connected", remedy="renew it: connect again")
+                Unauthorized(
+                    reason="the token or certificate, or the time to register, ended while connected",
+                    remedy="renew it: connect again",
+                )
             )
         elif self._unsent_since is not None and monotonic - self._unsent_since > self._listener.limits.outgoing_stall:
             self._refused(ServerBusy(reason="the client does not read what it is sent"), "mqtt")
@@ -410,9 +417,12 @@ class MqttLink(asyncio.Protocol):
             raise BadRequest(reason="the client id is empty or too long")
         if connect.username is None:
             raise Unauthorized(reason="no user name", remedy="user name: {host}/{client id}/?api-version=2021-04-12")
+        token = connect.password.decode(errors="replace") if connect.password else None
+        if (registers := registrant(connect)) is not None:
+            await self._log_in_registrant(registers, token, connect)
+            return False
         name = parse_user_name(connect.username, connect.client_id)
         self._info = msgspec.structs.replace(self._info, client=name.client_type)
-        token = connect.password.decode(errors="replace") if connect.password else None
         principal = await self._authorized(name, token)
         if connect.properties.text("authentication_method") is not None:
             raise Unauthorized(
@@ -439,6 +449,21 @@ class MqttLink(asyncio.Protocol):
         self._telemetry = Telemetry(listener, principal, name)
         listener.wills.cancel(connect.client_id)
         return present
+
+    async def _log_in_registrant(self, registers: Registrant, token: str | None, connect: Connect) -> None:
+        """A device that registers is no identity yet: it has no session that lasts, no telemetry and no will."""
+        listener = self._listener
+        self._info = msgspec.structs.replace(self._info, client=registers.client)
+        principal = await listener.registrations.connect(registers.name, token, self._info, operation=OPERATION)
+        if connect.will is not None or connect.properties.text("authentication_method") is not None:
+            raise Forbidden(reason="a will, or an authentication method of MQTT 5, of a device that registers")
+        if self._transport is None:
+            return
+        if self._ticket is not None:
+            self._ticket.authenticated()
+        self.principal, self._session, self._api_version = principal, RegistrantSession(), registers.api_version
+        self.expires = listener.registrations.ends(principal)
+        listener.registers(self)
 
     async def _authorized(self, name: UserName, token: str | None) -> Principal:
         authentication = self._listener.authentication
@@ -528,7 +553,9 @@ class MqttLink(asyncio.Protocol):
                     self._send,
                     self._end,
                     self._is_clogged,
-                )
+                    self._api_version,
+                ),
+                REGISTRANT_FEATURES if is_registrant(self.principal) else FEATURES,
             )
         return self._features
 
@@ -578,7 +605,7 @@ class MqttLink(asyncio.Protocol):
             self._listener.run(self._end_session(self._session, expiry))
         self._leave()
 
-    async def _end_session(self, session: Session, expiry: int) -> None:
+    async def _end_session(self, session: Session | RegistrantSession, expiry: int) -> None:
         """A client of MQTT 5 gives its session another span at its end."""
         assert self._dialect is not None
         try:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from hubkeep.errors import LinkStolen
 from hubkeep.limits import CONNECT_WITHIN, PUBLISH_ALLOWANCE, Limits
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.ports import Bus, Clock, EventEncoding, FlowControlledLog, RecordRefusal, SubscriptionStore
@@ -15,6 +16,7 @@ from hubkeep.wire.mqtt import MqttBounds
 from ..admission import Admission
 from ..authentication import Authentication
 from ..deliveries import Deliveries
+from ..device_registrations import DeviceRegistrations
 from ..device_twins import DeviceTwins
 from ..sessions import Sessions
 from .link import MqttLink
@@ -37,6 +39,7 @@ class MqttListener:
         deliveries: Deliveries,
         subscriptions: SubscriptionStore,
         twins: DeviceTwins,
+        registrations: DeviceRegistrations,
         bus: Bus,
         sessions: Sessions,
         admission: Admission,
@@ -47,11 +50,12 @@ class MqttListener:
     ) -> None:
         self.authentication, self.to_cloud, self.log, self.encoding = authentication, to_cloud, log, encoding
         self.sessions, self.admission, self.refuse, self.clock, self.limits = sessions, admission, refuse, clock, limits
-        self.twins, self.bus = twins, bus
+        self.twins, self.bus, self.registrations = twins, bus, registrations
         self.lenient_subscriptions = lenient_subscriptions
         self.deliveries, self.subscriptions = deliveries, subscriptions
         self.links: set[MqttLink] = set()
         self.wills = DelayedWills()
+        self._registering: dict[str, MqttLink] = {}  # by registration id, in lower case
         self._left_behind: set[asyncio.Task[None]] = set()
         self._unchecked: list[MqttLink] = []
         self._checked_at_once = _CHECKED_AT_ONCE
@@ -72,6 +76,19 @@ class MqttListener:
     def protocol(self) -> asyncio.Protocol:
         """A factory for listeners and WebSocket tunnels."""
         return MqttLink(self)
+
+    def registers(self, link: MqttLink) -> None:
+        """A device registers on ``link``; an older one of the same registration id goes (MQTT-3.1.4-2)."""
+        assert link.principal is not None, "it has logged in"
+        name = link.principal.name.lower()
+        older, self._registering[name] = self._registering.get(name), link
+        if older is not None:
+            older.cut(LinkStolen(reason="a newer connection of the same registration id took over"))
+
+    def registered(self, link: MqttLink) -> None:
+        """The link is gone. Harmless for one on which nobody registers."""
+        if link.principal is not None and self._registering.get(name := link.principal.name.lower()) is link:
+            del self._registering[name]
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Work that a link leaves behind."""
