@@ -1,6 +1,7 @@
 """The hub's own jobs, under one TaskGroup: activity, refusals, retention, scrubbing, the watch on the disk."""
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Protocol
 from hubkeep.cloud.audit import Refusals
 from hubkeep.errors import HubError, StoreUnavailable
 from hubkeep.limits import Limits
+from hubkeep.model import Retention
 from hubkeep.ports import Activity, Clock, IdentityStore
 
 log = logging.getLogger(__name__)
@@ -27,10 +29,21 @@ class KeptLog(Protocol):
     async def scrub(self) -> int: ...
 
 
-async def every(seconds: float, job: Callable[[], Awaitable[None]], name: str) -> None:
-    """Run ``job`` again and again. One run that fails is logged and does not end the next (L-R1)."""
+async def every(
+    seconds: float, job: Callable[[], Awaitable[None]], name: str, *, sooner: asyncio.Event | None = None
+) -> None:
+    """Run ``job`` again and again. One run that fails is logged and does not end the next (L-R1).
+
+    sooner: set when the next run should not wait.
+    """
     while True:
-        await asyncio.sleep(seconds)
+        if sooner is None:
+            await asyncio.sleep(seconds)
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await sooner.wait()
+            sooner.clear()
         try:
             await job()
         except HubError as error:
@@ -55,10 +68,13 @@ class RetentionJob:
     """Old events go. A wall clock that jumps by over an hour has to say so twice, ten minutes apart (L-K1)."""
 
     def __init__(
-        self, event_log: KeptLog, clock: Clock, *, hours: float, at_most: int, last_enqueued: float = 0.0
+        self, event_log: KeptLog, clock: Clock, kept: Callable[[], Retention], *, last_enqueued: float = 0.0
     ) -> None:
-        """last_enqueued: Unix seconds of the newest event. A clock far from it at the start is doubted as well."""
-        self._log, self._clock, self._hours, self._at_most = event_log, clock, hours, at_most
+        """kept: what is to be kept now.
+
+        last_enqueued: Unix seconds of the newest event. A clock far from it at the start is doubted as well.
+        """
+        self._log, self._clock, self._kept = event_log, clock, kept
         self._wall, self._monotonic = last_enqueued or clock.now(), clock.monotonic()
         self._doubt: tuple[float, float] | None = None  # since (monotonic), how far the clock was off
 
@@ -66,8 +82,9 @@ class RetentionJob:
         wall = self._clock.now()
         if not self._is_believed(wall):
             return
-        newer_than = int((wall - self._hours * 3600) * 1000)
-        while not await self._log.retain(newer_than=newer_than, at_most=self._at_most):
+        hours, size = self._kept()
+        newer_than = int((wall - hours * 3600) * 1000)
+        while not await self._log.retain(newer_than=newer_than, at_most=size):
             pass  # one transaction after another, with commits of the log between them
 
     def _is_believed(self, wall: float) -> bool:

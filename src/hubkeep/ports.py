@@ -39,6 +39,7 @@ from hubkeep.model import (
     RegistrationOperation,
     Replaced,
     Replay,
+    RetentionChange,
     Status,
     SystemProperties,
     TransferJob,
@@ -257,6 +258,14 @@ class EventSourceStore(Protocol):
     async def all(self) -> Sequence[str]: ...
 
     async def put(self, source: EventSource, *, is_on: bool) -> None: ...
+
+
+class RetentionStore(Protocol):
+    """What the event log retains, where that was changed while the hub ran. Durable when ``put`` returns."""
+
+    async def get(self) -> RetentionChange: ...
+
+    async def put(self, chosen: RetentionChange) -> None: ...
 
 
 class FleetRow(NamedTuple):

@@ -72,7 +72,7 @@ class Tls(_Section):
 
 
 class Events(_Section):
-    """The event log behind the Event Hubs-compatible endpoint."""
+    """The event log behind the Event Hubs-compatible endpoint. What it retains may be changed while the hub runs."""
 
     name: str = Field("hubkeep-events", description="Event Hubs-compatible name (EntityPath).")
     partitions: int = Field(4, ge=1, le=32, description="Fixed when the data directory is made.")
@@ -80,8 +80,12 @@ class Events(_Section):
     sources: tuple[EventSource, ...] = Field(
         (), description="The hub's own events that this endpoint gets besides telemetry; more may be switched on later."
     )
-    retention_hours: float = Field(limits.RETENTION_HOURS.value, gt=0, description="Age at which events go.")
-    retention_bytes: int = Field(limits.RETENTION_BYTES.value, gt=0, description="Bytes kept; the oldest go first.")
+    retention_hours: float = Field(
+        limits.RETENTION_HOURS.value, gt=0, description="Age at which events go; may be changed later."
+    )
+    retention_bytes: int = Field(
+        limits.RETENTION_BYTES.value, gt=0, description="Bytes kept; the oldest go first; may be changed later."
+    )
 
 
 class Files(_Section):

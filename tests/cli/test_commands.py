@@ -261,6 +261,18 @@ def test_consumer_groups_and_what_is_retained(hub: HubProcess) -> None:
     assert (gone.status, "no consumer group" in gone.err) == (1, True)
 
 
+def test_retention_is_changed_while_the_hub_runs(hub: HubProcess) -> None:
+    default = {"hours": 24.0, "bytes": 10 << 30}
+    assert json.loads(hub.ok("events", "retention", "--json")) == {**default, "default": default}
+    changed = json.loads(hub.ok("events", "retention", "--hours", "72", "--bytes", "1.5GiB", "--json"))
+    assert changed == {"hours": 72.0, "bytes": 3 << 29, "default": default}
+    assert "72 hours, 1536 MiB at most" in hub.ok("events", "show")
+    assert "24 hours, 1536 MiB at most" in hub.ok("events", "retention", "--hours", "24")
+    assert "24 hours, 10240 MiB at most" in hub.ok("events", "retention", "--default")
+    assert hub.run("events", "retention", "--bytes", "much").status == 2
+    assert hub.run("events", "retention", "--hours", "0").status == 1
+
+
 def test_event_sources_are_switched(hub: HubProcess) -> None:
     on = json.loads(hub.ok("events", "source", "enable", "TwinChangeEvents", "deviceLifecycleEvents", "--json"))
     assert [(each["source"], each["enabled"]) for each in on] == [

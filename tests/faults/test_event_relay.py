@@ -33,7 +33,7 @@ async def relayed(folder: Path, clock: MovableClock) -> AsyncIterator[tuple[Regi
         open_registry(folder / "registry.db", seal, tells=HubEvents(table, clock)) as registry,
     ):
         encoding = AmqpEventEncoding()
-        relay = EventRelay(registry.outbox, log, encoding, hub_name="hub", keep_seconds=KEPT, clock=clock)
+        relay = EventRelay(registry.outbox, log, encoding, hub_name="hub", keep_seconds=lambda: KEPT, clock=clock)
         running = asyncio.create_task(relay.run())
         yield registry, log, relay
         running.cancel()

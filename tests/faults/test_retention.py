@@ -1,6 +1,7 @@
 """Old events go, a wrong clock costs nothing, and sequence numbers go on (L-K1, L-K2)."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,14 @@ import pytest
 from faults.event_logs import fill, opened, read_all, store
 from hubkeep.background import RetentionJob
 from hubkeep.errors import StoreUnavailable
+from hubkeep.model import Retention
 from hubkeep.testing import MovableClock
 
 HOUR = 3600.0
+
+
+def keeping(size: int) -> Callable[[], Retention]:
+    return lambda: Retention(24, size)
 
 
 class WrongClock(MovableClock):
@@ -25,7 +31,7 @@ class WrongClock(MovableClock):
 async def test_old_events_go_and_numbers_go_on(tmp_path: Path) -> None:
     clock = WrongClock()
     async with opened(tmp_path, clock=clock) as log:
-        job = RetentionJob(log, clock, hours=24, at_most=1 << 40)
+        job = RetentionJob(log, clock, keeping(1 << 40))
         await fill(log, 20)
         kept = [log.state(each).last_sequence for each in range(2)]
         clock.move(25 * HOUR)
@@ -52,14 +58,14 @@ async def test_more_than_one_transaction_of_old_events_goes_in_one_run(
     clock = WrongClock()
     async with opened(tmp_path, clock=clock) as log:
         await fill(log, 40)
-        await RetentionJob(log, clock, hours=24, at_most=0).run()
+        await RetentionJob(log, clock, keeping(0)).run()
         assert await log.scrub(rest=0) == 2
 
 
 async def test_a_clock_that_jumps_ahead_deletes_nothing_until_it_said_so_for_ten_minutes(tmp_path: Path) -> None:
     clock = WrongClock()
     async with opened(tmp_path, clock=clock) as log:
-        job = RetentionJob(log, clock, hours=24, at_most=1 << 40)
+        job = RetentionJob(log, clock, keeping(1 << 40))
         await fill(log, 20)
         clock.off = 10 * 365 * 24 * HOUR
         for _ in range(9):
@@ -88,7 +94,7 @@ async def test_a_wrong_clock_at_the_start_deletes_nothing_at_first(tmp_path: Pat
     clock.off = 365 * 24 * HOUR
     async with opened(tmp_path, clock=clock) as log:
         newest = max(log.state(each).last_enqueued for each in range(2)) / 1000
-        job = RetentionJob(log, clock, hours=24, at_most=1 << 40, last_enqueued=newest)
+        job = RetentionJob(log, clock, keeping(1 << 40), last_enqueued=newest)
         await job.run()
         assert [log.state(each).first_sequence for each in range(2)] == [0, 0]
 

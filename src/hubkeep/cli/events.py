@@ -1,7 +1,8 @@
 """``hubkeep events ...``: the Event Hubs-compatible endpoint, its consumer groups, what it gets and what it retains."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
@@ -15,6 +16,9 @@ app.add_typer(groups, name="group")
 sources = typer.Typer(no_args_is_help=True, help="The hub's own events that the endpoint gets besides telemetry.")
 app.add_typer(sources, name="source")
 
+_UNITS: Final = ("", "k", "m", "g", "t")
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])i?b?)?", re.IGNORECASE)
+
 SourcesArgument = Annotated[
     list[str], typer.Argument(metavar="SOURCE...", help="As 'source list' names them; their case does not matter.")
 ]
@@ -27,7 +31,7 @@ def show(
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name, retention, partitions, groups and sources. Retention is set by events.retention_hours and _bytes."""
+    """Name, retention, partitions, groups and sources."""
     with client_of(data, connection_string) as client:
         status = client.get("/api/status")
         names = [each["name"] for each in client.get("/api/events/groups")]
@@ -42,7 +46,7 @@ def show(
     print_fields(
         {
             "name": status["events_name"],
-            "retention": f"{status['retention_hours']:g} hours, {status['retention_bytes'] / 2**20:g} MiB at most",
+            "retention": _retention_words(status["retention_hours"], status["retention_bytes"]),
             "groups": ", ".join(names),
             "sources": ", ".join(told),
         }
@@ -52,6 +56,50 @@ def show(
         for number, each in enumerate(partitions)
     ]
     print_table(("partition", "first", "last", "events"), rows)
+
+
+@app.command()
+def retention(
+    hours: Annotated[float | None, typer.Option(help="Keep events for so many hours.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--bytes", help="Keep at most so much: a number of bytes, or as 500MiB, 20GiB.")
+    ] = None,
+    default: Annotated[bool, typer.Option("--default", help="Back to what settings say.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how long events are kept, or change it while the hub runs. Older events go at once."""
+    changes: dict[str, Any] = {"hours": None, "bytes": None} if default else {}
+    if hours is not None:
+        changes["hours"] = hours
+    if size is not None:
+        changes["bytes"] = _bytes(size)
+    with client_of(data, connection_string) as client:
+        path = "/api/events/retention"
+        state = client.request("PATCH", path, body=changes) if changes else client.get(path)
+    if as_json:
+        print_json(state)
+    else:
+        of_settings = state["default"]
+        print_fields(
+            {
+                "retention": _retention_words(state["hours"], state["bytes"]),
+                "by settings": _retention_words(of_settings["hours"], of_settings["bytes"]),
+            }
+        )
+
+
+def _retention_words(hours: float, size: int) -> str:
+    return f"{hours:g} hours, {size / 2**20:g} MiB at most"
+
+
+def _bytes(text: str) -> int:
+    """Raises BadParameter."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter("a number of bytes, or one with KiB, MiB, GiB or TiB", param_hint="--bytes")
+    return int(float(found[1]) * 1024 ** _UNITS.index((found[2] or "").lower()))
 
 
 @groups.command("create")

@@ -218,6 +218,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/groups/delete", "https", "DELETE /api/events/groups/{name}", _ALL),
     Operation("admin/sources/list", "https", "GET /api/events/sources", _ALL),
     Operation("admin/sources/put", "https", "PUT /api/events/sources/{name}", _ALL, "which of its own events it tells"),
+    Operation("admin/retention/get", "https", "GET /api/events/retention", _ALL),
+    Operation("admin/retention/patch", "https", "PATCH /api/events/retention", _ALL, "what it keeps, and how long"),
     Operation("admin/cas/list", "https", "GET /api/cas", _ALL),
     Operation("admin/cas/get", "https", "GET /api/cas/{name}", _ALL),
     Operation("admin/cas/put", "https", "PUT /api/cas/{name}", _ALL),

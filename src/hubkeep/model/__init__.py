@@ -56,6 +56,7 @@ from .registration import (
     Substatus,
 )
 from .replay import Replay
+from .retention import Retention, RetentionChange
 from .timestamps import time_stamp
 from .transfer import TRANSFER_ENDED, TransferJob, TransferStatus, TransferType
 from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
@@ -136,6 +137,8 @@ __all__ = [
     "Replaced",
     "Replay",
     "ReprovisionPolicy",
+    "Retention",
+    "RetentionChange",
     "RevocationMode",
     "RevocationReason",
     "Status",

@@ -50,6 +50,7 @@ from hubkeep.messaging.groups import DeviceGroups
 from hubkeep.messaging.job_runner import JobRunner
 from hubkeep.messaging.jobs import Jobs
 from hubkeep.messaging.methods import Methods
+from hubkeep.messaging.retention import EventRetention
 from hubkeep.messaging.routing.event_sources import EventSources
 from hubkeep.messaging.routing.hub_events import HubEvents, short_name
 from hubkeep.messaging.routing.relay import EventRelay
@@ -57,6 +58,7 @@ from hubkeep.messaging.routing.table import RoutingTable
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, registry_of
+from hubkeep.model import Retention
 from hubkeep.ports import Bus, Clock
 from hubkeep.settings import Settings
 from hubkeep.store.blobs import open_blobs
@@ -118,6 +120,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         identities = Identities(registry.identities, bus, clock, limits)
         event_sources = EventSources(registry.event_sources, routing, settings.events.sources)
         await event_sources.load()
+        retention = EventRetention(
+            registry.retention, Retention(settings.events.retention_hours, settings.events.retention_bytes)
+        )
+        await retention.load()
         await registry.identities.disconnect_all(clock.now())
         consumer_groups = ConsumerGroups(registry.consumer_groups, bus, clock, limits, settings.events.consumer_groups)
         await consumer_groups.load()
@@ -128,7 +134,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             event_log,
             encoding,
             hub_name=short_name(settings.host_name),
-            keep_seconds=settings.events.retention_hours * 3600,
+            keep_seconds=lambda: retention.now.hours * 3600,
             clock=clock,
         )
         to_cloud = DeviceToCloud(event_log, encoding, clock, limits)
@@ -250,6 +256,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             policies=policies,
             consumer_groups=consumer_groups,
             event_sources=event_sources,
+            retention=retention,
             enrolments=provisioning.enrolments,
             registrations=provisioning.registrations,
             allocation=provisioning.allocation,
@@ -262,7 +269,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             mqtt=mqtt.protocol,
             amqp=amqp.protocol,
             trust_bundle=certificates.trust_bundle,
-            status=lambda: status(hub, event_log, registry, sessions),
+            status=lambda: status(hub, event_log, registry, sessions, retention.now),
             settle=activity.run,
             file_upload=file_upload,
             host_names=names,
@@ -282,11 +289,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.callback(_cancel_all, tasks := [])
         disk = DiskJob(directory, (event_log, registry), limits)
         await disk.run()
-        retention = RetentionJob(
+        retaining = RetentionJob(
             event_log,
             clock,
-            hours=settings.events.retention_hours,
-            at_most=settings.events.retention_bytes,
+            lambda: retention.now,
             last_enqueued=max(event_log.state(each).last_enqueued for each in range(event_log.partitions)) / 1000,
         )
 
@@ -306,7 +312,6 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, replays.flush, "replays"),
             (1.0, to_device.tend, "cloud-to-device"),
             (1.0, feedback.tend, "feedback"),
-            (60.0, retention.run, "retention"),
             (600.0, provisioning.registrations.sweep, "registrations"),
             (1.0, certification.uses.flush, "uses of certificates"),
             (3600.0, certification.denials.tidy, "the deny-list"),
@@ -315,6 +320,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (10.0, certification.own.probe, "keys in tokens"),
         ):
             tasks.append(background.create_task(every(seconds, job, name)))
+        tasks.append(background.create_task(every(60.0, retaining.run, "retention", sooner=retention.changed)))
         if file_upload is not None:
             tasks.append(background.create_task(every(60.0, file_upload.files.sweep, "uploads")))
         tasks.append(background.create_task(_scrub(event_log)))

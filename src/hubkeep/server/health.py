@@ -15,6 +15,7 @@ from hubkeep.connection.sessions import Sessions
 from hubkeep.device.own_authorities import OwnAuthorities
 from hubkeep.messaging.routing.relay import EventRelay
 from hubkeep.metrics import Sample
+from hubkeep.model import Retention
 from hubkeep.store.event_log import SqliteEventLog
 from hubkeep.store.registry import Registry
 
@@ -81,7 +82,9 @@ def samples(
         yield Sample("hubkeep_partition_last_sequence", state.last_sequence, str(partition))
 
 
-def status(hub: Hub, event_log: SqliteEventLog, registry: Registry, sessions: Sessions) -> dict[str, Any]:
+def status(
+    hub: Hub, event_log: SqliteEventLog, registry: Registry, sessions: Sessions, retention: Retention
+) -> dict[str, Any]:
     return {
         "version": __version__,
         "mode": hub.settings.mode,
@@ -89,8 +92,8 @@ def status(hub: Hub, event_log: SqliteEventLog, registry: Registry, sessions: Se
         "endpoints": {kind: hub.endpoint(kind) for kind in hub.ports},
         "missing": hub.missing,
         "events_name": hub.settings.events.name,
-        "retention_hours": hub.settings.events.retention_hours,
-        "retention_bytes": hub.settings.events.retention_bytes,
+        "retention_hours": retention.hours,
+        "retention_bytes": retention.size,
         "connected": sessions.connected,
         "partitions": [event_log.state(each)._asdict() for each in range(event_log.partitions)],
         "unhealthy": unhealthy(event_log, registry, hub.certification.own),

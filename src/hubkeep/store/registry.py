@@ -56,6 +56,7 @@ from .outbox import Silence, SqlOutbox
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .registrations import SqlRegistrations
 from .replays import SqlReplays
+from .retention import SqlRetention
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
 from .transfers import SqlTransfers
@@ -100,6 +101,7 @@ class Registry:
     ) -> None:
         self.outbox = SqlOutbox(writer, reading, tells)
         self.event_sources = SqlEventSources(writer, reading)
+        self.retention = SqlRetention(writer, reading)
         self.identities = SqlIdentities(writer, reading, look_up, seal, self.outbox)
         self.twins = SqlTwins(writer, look_up, self.outbox)
         self.fleet = SqlFleet(reading)

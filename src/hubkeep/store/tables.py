@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0025"  # the newest migration
+HEAD: Final = "0027"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -505,6 +505,9 @@ HUB_EVENT: Final = Table(
 
 # Those that were switched on while the hub ran.
 EVENT_SOURCE: Final = Table("event_source", METADATA, Column("source", String, primary_key=True))
+
+# What was chosen while the hub ran: one row or none; NULL: as settings say. size: bytes.
+RETENTION: Final = Table("retention", METADATA, Column("hours", Float), Column("size", BigInteger))
 
 # Block and allow lists. devices: a JSON list. begins, ends: Unix seconds, 0 for none.
 ACCESS_RULE: Final = Table(

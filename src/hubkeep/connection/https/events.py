@@ -1,15 +1,17 @@
-"""Operators' view of the Event Hubs-compatible endpoint: its consumer groups, and what it gets besides telemetry."""
+"""Operators' view of the Event Hubs-compatible endpoint: consumer groups, what it gets besides telemetry, retention."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
 
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.messaging.consumer_groups import ConsumerGroups
+from hubkeep.messaging.retention import EventRetention
 from hubkeep.messaging.routing.event_sources import EventSources, SourceState
-from hubkeep.model import ConsumerGroup
+from hubkeep.model import ConsumerGroup, RetentionChange
 
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content
@@ -65,6 +67,47 @@ class EventSourceSurface:
         wanted = json_as(SourceSwitch, await exchange.body(HTTP_SERVICE_BODY.value))
         state = await self._sources.switch(exchange.values["name"], is_on=wanted.enabled)
         return json_answer(_source_json(state))
+
+
+class RetentionBody(msgspec.Struct):
+    """What is left out stays; null: as settings say."""
+
+    hours: Annotated[float, Meta(gt=0, le=1_000_000)] | UnsetType | None = UNSET
+    bytes: Annotated[int, Meta(gt=0, le=1 << 60)] | UnsetType | None = UNSET
+
+
+class RetentionSurface:
+    def __init__(self, retention: EventRetention) -> None:
+        self._retention = retention
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        return (
+            Endpoint("admin/retention/get", self.get, "service", dated=False),
+            Endpoint("admin/retention/patch", self.patch, "service", dated=False),
+        )
+
+    async def get(self, _exchange: Exchange) -> web.StreamResponse:
+        """GET /api/events/retention"""
+        return json_answer(self._json())
+
+    async def patch(self, exchange: Exchange) -> web.StreamResponse:
+        """PATCH /api/events/retention: ``{"hours": 72, "bytes": null}``."""
+        body = json_as(RetentionBody, await exchange.body(HTTP_SERVICE_BODY.value))
+        await self._retention.change(
+            lambda chosen: RetentionChange(
+                chosen.hours if body.hours is UNSET else body.hours,
+                chosen.size if body.bytes is UNSET else body.bytes,
+            )
+        )
+        return json_answer(self._json())
+
+    def _json(self) -> dict[str, Any]:
+        now, default = self._retention.now, self._retention.default
+        return {
+            "hours": now.hours,
+            "bytes": now.size,
+            "default": {"hours": default.hours, "bytes": default.size},
+        }
 
 
 def _source_json(state: SourceState) -> dict[str, Any]:

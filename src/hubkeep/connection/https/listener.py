@@ -34,6 +34,7 @@ from hubkeep.messaging.device_to_cloud import DeviceToCloud
 from hubkeep.messaging.fleet_queries import FleetQueries
 from hubkeep.messaging.jobs import Jobs
 from hubkeep.messaging.methods import Methods
+from hubkeep.messaging.retention import EventRetention
 from hubkeep.messaging.routing.event_sources import EventSources
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import LinkInfo
@@ -58,7 +59,7 @@ from .credentials import CredentialSurface
 from .digital_twins import DigitalTwinSurface
 from .enrolments import EnrolmentSurface
 from .est import EstSurface
-from .events import ConsumerGroupSurface, EventSourceSurface
+from .events import ConsumerGroupSurface, EventSourceSurface, RetentionSurface
 from .exchange import Endpoint, Exchange, Place
 from .files import FileUpload
 from .fleet_records import FleetRecords
@@ -106,6 +107,7 @@ class HttpsListener:
         policies: Policies,
         consumer_groups: ConsumerGroups,
         event_sources: EventSources,
+        retention: EventRetention,
         enrolments: Enrolments,
         registrations: Registrations,
         allocation: Allocation,
@@ -154,6 +156,7 @@ class HttpsListener:
             *cloud_to_device.CloudToDeviceSurface(to_device, identities, sessions).endpoints(),
             *ConsumerGroupSurface(consumer_groups).endpoints(),
             *EventSourceSurface(event_sources).endpoints(),
+            *RetentionSurface(retention).endpoints(),
             *PolicySurface(policies).endpoints(),
             *RegistrationSurface(registrations, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hubkeep.errors import HubError
@@ -35,7 +35,7 @@ class EventRelay:
         encoding: EventEncoding,
         *,
         hub_name: str,
-        keep_seconds: float,
+        keep_seconds: Callable[[], float],
         clock: Clock,
     ) -> None:
         """keep_seconds: after which an event that could not be passed on is given up."""
@@ -148,7 +148,7 @@ class EventRelay:
         return head, self._encoding.tail(ingress, sections, message.body)
 
     async def _give_up(self, events: Sequence[HubEvent]) -> None:
-        oldest = self._clock.now() - self._keep_seconds
+        oldest = self._clock.now() - self._keep_seconds()
         if too_old := [each.number for each in events if each.at < oldest]:
             await self._outbox.forget(too_old)
             self.expired += len(too_old)

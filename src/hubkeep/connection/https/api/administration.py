@@ -9,7 +9,7 @@ from hubkeep.errors import PolicyNotFound, QuotaExceeded, ResourceLimit
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.model import EventSource
 
-from ..events import SourceSwitch
+from ..events import RetentionBody, SourceSwitch
 from ..policies import PolicyBody, RegenerateBody
 from .rows import JSON, Answer, Body, Count, Described, Parameter, Time, Told, empty, given
 
@@ -91,6 +91,19 @@ class EventSourceState(Told):
     fixed: bool
 
 
+class RetentionLimits(Told):
+    """Events go at this age, and the oldest beyond so many bytes."""
+
+    hours: float
+    bytes: int
+
+
+class RetentionState(RetentionLimits):
+    """default: what settings say."""
+
+    default: RetentionLimits
+
+
 _LIMIT: Final = HTTP_SERVICE_BODY.value
 _POLICY: Final = given(PolicyWithKeys, "The policy.")
 
@@ -168,5 +181,13 @@ ROWS: Final[Mapping[str, Described]] = {
         given(EventSourceState, "The source as it is now: what happens from now on is told, or is not."),
         text="The name in any case. A source that settings name cannot be switched off.",
         body=Body({JSON: SourceSwitch}, HTTP_SERVICE_BODY.value),
+    ),
+    "admin/retention/get": Described("Show how long events are kept", given(RetentionState, "What is in force.")),
+    "admin/retention/patch": Described(
+        "Change how long events are kept",
+        given(RetentionState, "What is in force from now on, restarts included."),
+        text="What is left out stays as it is; null takes it back to what settings say. The newest events of each "
+        "partition always stay.",
+        body=Body({JSON: RetentionBody}, HTTP_SERVICE_BODY.value),
     ),
 }
