@@ -1,5 +1,7 @@
 """Keys and certificates as files on this machine: a private key is made here and leaves for nowhere."""
 
+import contextlib
+import datetime as dt
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -8,12 +10,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .failure import MISUSED, CommandFailure
 from .thumbprints import certificates_in
 
 ALGORITHMS: Final = ("P-256", "P-384", "RSA-2048", "RSA-3072")
+_BEFORE: Final = dt.timedelta(hours=1)  # a device's clock may be behind
 
 
 def new_key(algorithm: str) -> Any:
@@ -27,12 +30,32 @@ def new_key(algorithm: str) -> Any:
 
 def new_request(key: Any, name: str) -> str:
     """A certificate request (PEM) made out to ``name``. Raises CommandFailure for one that no certificate can hold."""
+    request = x509.CertificateSigningRequestBuilder().subject_name(_subject(name)).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def new_self_signed(key: Any, name: str, days: float) -> str:
+    """A certificate (PEM) by which a device is known through its thumbprint. Raises CommandFailure."""
+    now = dt.datetime.now(dt.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_subject(name))
+        .issuer_name(_subject(name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BEFORE)
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _subject(name: str) -> x509.Name:
     try:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     except ValueError:
         raise CommandFailure(f"{name!r} is too long for a certificate", "64 characters at most", MISUSED) from None
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def key_pem(key: Any, password: bytes | None = None) -> bytes:
@@ -53,6 +76,15 @@ def write_key(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """For its owner alone, and never half written. Raises CommandFailure."""
+    new = path.with_name(f"{path.name}.new")
+    with contextlib.suppress(OSError):
+        new.unlink()
+    write_key(new, content)
+    new.replace(path)
 
 
 def write_public(path: Path, content: str) -> None:

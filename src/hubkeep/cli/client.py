@@ -283,6 +283,6 @@ def refusal_of(response: http.client.HTTPResponse, content: bytes) -> CommandFai
             name, _, text = body["Message"].removeprefix("ErrorCode:").partition(";")
             tracking_id = body["ExceptionMessage"].partition("Tracking ID:")[2].partition("-")[0]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return CommandFailure(f"the hub answered {response.status} {response.reason}")
+        return CommandFailure(f"the hub answered {response.status} {response.reason}", answered=response.status)
     cure = _CURES.get(name) or (f"hubkeep explain {tracking_id}" if tracking_id else "")
-    return CommandFailure(f"{text} ({response.status}, {name})", cure)
+    return CommandFailure(f"{text} ({response.status}, {name})", cure, answered=response.status)

@@ -108,6 +108,7 @@ EXAMPLES: Final = {
     "enroll derive-key": "hubkeep enroll derive-key presses press-07",
     "enroll scope": "hubkeep enroll scope",
     "enroll hubs": "hubkeep enroll hubs",
+    "provision": "hubkeep provision --manifest batch-12.csv --id 'press-{serial}' --by certificate --out keys",
     "token make": "hubkeep token make --device press-07 --seconds 600",
     "token inspect": "hubkeep token inspect 'SharedAccessSignature sr=...'",
 }

@@ -9,8 +9,11 @@ NOT_SERVABLE: Final = 78  # EX_CONFIG: permissions, another process, a newer sch
 
 
 class CommandFailure(Exception):
-    """Printed by ``main`` on standard error. cause: what happened. cure: what to do about it, may be empty."""
+    """Printed by ``main`` on standard error. cause: what happened. cure: what to do about it, may be empty.
 
-    def __init__(self, cause: str, cure: str = "", status: int = FAILED) -> None:
+    answered: the HTTP status of the hub that refused; 0 if it was not the hub.
+    """
+
+    def __init__(self, cause: str, cure: str = "", status: int = FAILED, *, answered: int = 0) -> None:
         super().__init__(cause)
-        self.cause, self.cure, self.status = cause, cure, status
+        self.cause, self.cure, self.status, self.answered = cause, cure, status, answered

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from .client import HubClient
 from .failure import CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
-from .output import print_json, print_plain
+from .output import print_json, print_plain, progress_bar
 from .state_files import (
     STATE_MODES,
     Parents,
@@ -61,7 +59,7 @@ def export_fleet(
         if after and not as_json:
             print_plain(f"going on behind {after}")
         total = int(client.get("/statistics/devices")["totalDeviceCount"])
-        with _progress("exported", total) as (progress, task):
+        with progress_bar("exported", total) as (progress, task):
             while records := client.get("/api/identities", after=after, most=_PAGE, keys=str(not no_keys).lower()):
                 out.write(b"".join(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in records))
                 out.flush()
@@ -86,7 +84,7 @@ def _export_state(
         configurations = configurations_to_state(client.get("/configurations"))
         out.write(b'{"configurations": ' + _text(configurations) + b', "devices": {')
         total = int(client.get("/statistics/devices")["totalDeviceCount"])
-        with _progress("exported", total) as (progress, task):
+        with progress_bar("exported", total) as (progress, task):
             for records in _devices(client, keys=not no_keys):
                 out.write(
                     (b", " if devices else b"") + _text(records[0]["id"]) + b": " + _text(device_to_state(records))
@@ -145,7 +143,7 @@ def import_fleet(
         _told(count, refused, errors, as_json=as_json)
         return
     state = _ImportState(file)
-    with client_of(data, connection_string) as client, _progress("bytes", state.size) as (progress, task):
+    with client_of(data, connection_string) as client, progress_bar("bytes", state.size) as (progress, task):
         if state.offset and not as_json:
             print_plain(f"going on behind line {state.lines}")
         elif not state.offset:
@@ -168,7 +166,7 @@ def _import_state(client: HubClient, state: Mapping[str, Any], errors: Path, mod
     levels, configurations, parents = list(records_of(state)), configurations_of(state), Parents(client)
     total = sum(map(len, levels)) + len(configurations)
     refused: list[dict[str, Any]] = []
-    with _progress("records", total) as (progress, task):
+    with progress_bar("records", total) as (progress, task):
         for level in levels:
             for batch in _small(level):
                 placed = [parents.placed(each) for each in batch]
@@ -316,12 +314,3 @@ def _written_already(out: BinaryIO, part: Path) -> tuple[int, int, str]:
     out.seek(end)
     out.truncate()
     return devices, modules, after
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on standard error; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress, progress.add_task(what, total=total)

@@ -39,6 +39,7 @@ from .monitor import monitor
 from .options import DEFAULT_DATA, JsonOption
 from .output import err, print_plain
 from .programs import run
+from .provision import provision
 from .query import query
 from .replays import replays
 
@@ -124,6 +125,7 @@ app.command()(monitor)
 app.command()(query)
 app.command("export")(fleet_files.export_fleet)
 app.command("import")(fleet_files.import_fleet)
+app.command()(provision)
 app.command()(backup)
 app.command()(restore)
 for command in (device_messages.send, device_messages.messages, device_messages.purge, files, rotate):

@@ -1,11 +1,13 @@
 """What commands print: tables for people, JSON for programs."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
@@ -38,3 +40,12 @@ def print_fields(fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
         if value not in {None, ""}:
             print_plain(f"{name:<{width}}  {value}")
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar on standard error; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield progress, progress.add_task(what, total=total)
