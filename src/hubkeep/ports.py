@@ -633,11 +633,15 @@ class HeldRegistration(NamedTuple):
 
 
 class KeptRegistration(NamedTuple):
-    """What is to be stored. identity: None leaves it as it is. before: the identity as it was."""
+    """What is to be stored. identity: None leaves it as it is. before: the identity as it was.
+
+    lacks: what the identity would be, were there a certificate for it: nothing is stored.
+    """
 
     operation: RegistrationOperation
     identity: Kept | None = None
     before: Identity | None = None
+    lacks: Identity | None = None
 
 
 class RegistrationStore(Protocol):

@@ -144,6 +144,11 @@ class Provisioning(_Section):
     answer_at_once: bool = Field(
         False, description="Answer a request to register with its outcome, instead of telling it at the first poll."
     )
+    issue_certificates: bool = Field(
+        True,
+        description="Answer a device that asks for a certificate when it registers, also where its enrollment names no "
+        "authority (credentialPolicyName): by the newest of the hub's own.",
+    )
     hubs: tuple[LinkedHub, ...] = Field(
         (),
         description="Names that devices are assigned to, each with host_name, weight and takes_part; none: the first.",

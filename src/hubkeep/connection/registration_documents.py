@@ -3,11 +3,13 @@
 Source: provisioning-and-pki 1.4, 1.5.
 """
 
+from base64 import b64encode
 from hashlib import sha1, sha256
 from typing import Any, Final
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.errors import BadRequest, Unauthorized, on_wire
 from hubkeep.limits import Limits
@@ -20,8 +22,12 @@ _CREDENTIAL_REFUSED: Final = 401002  # one number for all, as devices know it fr
 
 
 class RegisterBody(msgspec.Struct, rename="camel"):
+    """csr, client_certificate_csr: a certificate request, as two previews of the device clients name it."""
+
     registration_id: str | None = None
     payload: Any = None
+    csr: str | None = None
+    client_certificate_csr: str | None = None
 
 
 def register_request(body: bytes, api_version: str, limits: Limits) -> RegisterRequest:
@@ -29,7 +35,13 @@ def register_request(body: bytes, api_version: str, limits: Limits) -> RegisterR
     wanted = json_as(RegisterBody, body) if body.strip() else RegisterBody()
     if wanted.payload is not None and len(msgspec.json.encode(wanted.payload)) > limits.register_payload:
         raise BadRequest(f"The payload has at most {limits.register_payload} bytes.")
-    return RegisterRequest(registration_id=wanted.registration_id, payload=wanted.payload, api_version=api_version)
+    return RegisterRequest(
+        registration_id=wanted.registration_id,
+        payload=wanted.payload,
+        api_version=api_version,
+        csr=(wanted.csr or wanted.client_certificate_csr or "").encode(),
+        issued_form="chain" if wanted.csr else "pem" if wanted.client_certificate_csr else "",
+    )
 
 
 def operation_document(operation: RegistrationOperation) -> dict[str, Any]:
@@ -53,6 +65,7 @@ def registration_document(record: Registration) -> dict[str, Any]:
         told |= {"assignedHub": record.hub, "deviceId": record.device_id, "substatus": record.substatus}
         if record.payload is not None:
             told["payload"] = record.payload
+        told |= _issued(record)
     elif record.status == "failed":
         told |= {"errorCode": record.error_code, "errorMessage": record.error_message}
     group = {"enrollmentGroupId": record.enrolment_id} if record.is_group else {}
@@ -65,6 +78,29 @@ def registration_document(record: Registration) -> dict[str, Any]:
         if record.issuer:
             told["x509"]["signingCertificateInfo"] = certificate_document(record.issuer)
     return told
+
+
+def _issued(record: Registration) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    if record.issued and record.issued_form == "pem":
+        told["issuedClientCertificate"] = "".join(_pem(each) for each in record.issued)
+    elif record.issued:
+        told["issuedCertificateChain"] = [b64encode(each).decode() for each in record.issued]
+    if (bundle := record.trust_bundle) is not None:
+        told["trustBundle"] = {
+            "id": bundle.id,
+            "etag": f'"{bundle.etag}"',
+            "createdDateTime": time_stamp(bundle.created),
+            "lastModifiedDateTime": time_stamp(bundle.modified),
+            "certificates": [
+                {"certificate": _pem(each), "metadata": certificate_document(each)} for each in bundle.certificates
+            ],
+        }
+    return told
+
+
+def _pem(der: bytes) -> str:
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
 
 
 def certificate_document(der: bytes) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from .queued import (
 )
 from .refusal import Refusal
 from .registration import (
+    IssuedForm,
     LinkedHub,
     RegisterRequest,
     Registration,
@@ -54,6 +55,7 @@ from .registration import (
     RegistrationOperation,
     RegistrationStatus,
     Substatus,
+    TrustBundle,
 )
 from .replay import Replay
 from .retention import Retention, RetentionChange
@@ -105,6 +107,7 @@ __all__ = [
     "Identity",
     "IdentityChange",
     "IssuedCertificate",
+    "IssuedForm",
     "Job",
     "JobCounts",
     "JobPart",
@@ -148,6 +151,7 @@ __all__ = [
     "TransferJob",
     "TransferStatus",
     "TransferType",
+    "TrustBundle",
     "Twin",
     "TwinChange",
     "TwinPart",

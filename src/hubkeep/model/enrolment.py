@@ -103,7 +103,8 @@ class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
     """Of one device (its id is the registration id), or of a group. Times are Unix seconds.
 
     device_id: the name at the hub, empty for the registration id. hubs: host names to choose from, empty for all.
-    allocation: None for the service's default. initial_twin, device_information: JSON objects as they were given.
+    allocation: None for the service's default. credential_policy: the authority that issues what devices ask for when
+    they register, empty for the service's default. initial_twin, device_information: JSON objects as they were given.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
     initial_twin: Json | None = None
     reprovision: ReprovisionPolicy | None = None
     device_information: Json | None = None
+    credential_policy: str = ""
     admission: Admission = Admission()
     etag: str = ""
     created: float = 0.0

@@ -10,6 +10,8 @@ RegistrationStatus = Literal["unassigned", "assigning", "assigned", "failed", "d
 Substatus = Literal[
     "", "initialAssignment", "deviceDataMigrated", "deviceDataReset", "reprovisionedToInitialAssignment"
 ]
+# how a device wants to be given a certificate: all of the chain (csr), or PEM (clientCertificateCsr)
+IssuedForm = Literal["", "chain", "pem"]
 
 
 class RegistrationCredential(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,11 +31,31 @@ class RegistrationCredential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device asks for. payload: any JSON value, for whoever allocates. api_version: a date, perhaps empty."""
+    """What a device asks for. payload: any JSON value, for whoever allocates. api_version: a date, perhaps empty.
+
+    csr: a certificate request (PKCS#10) as it came, empty for none; issued_form: how its answer is told.
+    """
 
     registration_id: str | None = None
     payload: Any = None
     api_version: str = ""
+    csr: bytes = b""
+    issued_form: IssuedForm = ""
+
+    @property
+    def wants_trust_bundle(self) -> bool:
+        """Devices of one API version alone know what it is (1.12)."""
+        return self.api_version.lower() == "2021-11-01-preview"
+
+
+class TrustBundle(msgspec.Struct, frozen=True, kw_only=True):
+    """The roots of the hub's server certificates (DER). Times are Unix seconds. etag: unquoted."""
+
+    id: str
+    etag: str
+    created: float
+    modified: float
+    certificates: tuple[bytes, ...]
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +63,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
     hub, device_id: the newest assignment, empty for none; it lasts while a later attempt fails. initial_hub: the first.
     error_code, error_message: why the newest attempt failed. payload: for the device, from whoever allocated.
+    issued: the certificate that the newest attempt asked for and those above it (DER). is_by_issued: that or an earlier
+    one opens the identity. trust_bundle: filled in for the answer to a device that wants it.
     """
 
     registration_id: str
@@ -57,6 +81,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     payload: Any = None
     certificate: bytes = b""
     issuer: bytes = b""
+    issued: tuple[bytes, ...] = ()
+    issued_form: IssuedForm = ""
+    is_by_issued: bool = False
+    wants_trust_bundle: bool = False
+    trust_bundle: TrustBundle | None = None
     etag: str = ""
     created: float = 0.0
     updated: float = 0.0

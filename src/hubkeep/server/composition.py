@@ -160,12 +160,14 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         credential_uses = CredentialUses(registry.credential_uses, groups, bus, clock)
         sessions = Sessions(bus, changes, access.refusal, clock, limits)
         names = host_names(settings)
+        certificates = ensure_server_certificates(directory, names, write_secret, rsa_root=settings.mode == "serve")
         provisioning = await open_provisioning(
             settings,
             registry,
             identities,
-            certification.authorities,
+            certification,
             twins,
+            certificates.trust_bundle,
             clock,
             limits,
             refusals.record,
@@ -192,7 +194,6 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         admission = Admission(
             limits, most_connections(), authentication.failed.blocked, Arrivals(limits, clock), source
         )
-        certificates = ensure_server_certificates(directory, names, write_secret, rsa_root=settings.mode == "serve")
         tls = ListenerContexts(certificates.chains, settings.tls)
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 

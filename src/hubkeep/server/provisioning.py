@@ -1,20 +1,26 @@
 """The provisioning service, put together."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from hubkeep.cloud.policies import PUBLISHED_SEED
-from hubkeep.device.authorities import Authorities
+from hubkeep.device.certification import Certification
 from hubkeep.device.identities import Identities
 from hubkeep.device.provisioning.allocation import Allocation, Latencies
 from hubkeep.device.provisioning.enrolments import Enrolments
 from hubkeep.device.provisioning.ids import new_id_scope
 from hubkeep.device.provisioning.registrations import Registrations
+from hubkeep.device.provisioning.requested import RequestedCertificates
 from hubkeep.errors import BadRequest
 from hubkeep.limits import Limits
 from hubkeep.messaging.twins import Twins
-from hubkeep.model import Json, LinkedHub
+from hubkeep.model import Json, LinkedHub, TrustBundle
 from hubkeep.ports import Clock, RecordRefusal, TwinEdit
 from hubkeep.settings import Settings, SettingsError
 from hubkeep.store.registry import Registry
@@ -32,22 +38,27 @@ async def open_provisioning(
     settings: Settings,
     registry: Registry,
     identities: Identities,
-    authorities: Authorities,
+    certification: Certification,
     twins: Twins,
+    trust_bundle: Path,
     clock: Clock,
     limits: Limits,
     refuse: RecordRefusal,
     *,
     published: bool,
 ) -> Provisioning:
-    """published: the id scope derives from the published seed, as the keys do."""
+    """published: the id scope derives from the published seed, as the keys do. trust_bundle: a file of PEM."""
+    authorities = certification.authorities
 
     def initial_twin(device_id: str, wanted: Json) -> TwinEdit:
         return _initial_twin(twins, device_id, wanted)
 
+    def issuers() -> Collection[str]:
+        return [each.name for each in authorities.own()]
+
     wanted = settings.provisioning
     allocation = Allocation(_linked_hubs(settings), wanted.allocation, _latencies(wanted.networks))
-    enrolments = Enrolments(registry.enrolments, authorities.active, allocation, initial_twin, clock, limits)
+    enrolments = Enrolments(registry.enrolments, authorities.active, allocation, initial_twin, issuers, clock, limits)
     await enrolments.load(new_id_scope(PUBLISHED_SEED if published else b""))
     registrations = Registrations(
         registry.registrations,
@@ -56,6 +67,8 @@ async def open_provisioning(
         identities,
         authorities.active,
         initial_twin,
+        RequestedCertificates(certification.issuing, without_policy=wanted.issue_certificates),
+        lambda: _trust_bundle(trust_bundle),
         clock,
         limits,
         refuse,
@@ -75,6 +88,19 @@ def _linked_hubs(settings: Settings) -> Sequence[LinkedHub]:
         for each in settings.provisioning.hubs
     ]
     return linked or [LinkedHub(host_name=settings.host_name)]
+
+
+def _trust_bundle(file: Path) -> TrustBundle:
+    """file: PEM."""
+    content, modified = file.read_bytes(), file.stat().st_mtime
+    certificates = [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(content)]
+    return TrustBundle(
+        id="hubkeep-servers",
+        etag=sha256(b"".join(certificates)).hexdigest()[:16],
+        created=min(x509.load_der_x509_certificate(each).not_valid_before_utc.timestamp() for each in certificates),
+        modified=modified,
+        certificates=tuple(certificates),
+    )
 
 
 def _latencies(networks: Mapping[str, Mapping[str, float]]) -> Sequence[Latencies]:

@@ -61,6 +61,8 @@ class SqlRegistrations:
             if isinstance(outcome, HubError):
                 raise outcome
             assert kept is not None, "the edit was called"
+            if kept.lacks is not None:
+                return kept
             if kept.identity is not None and owner is None:
                 await connection.execute(
                     insert_or(PROVISIONED).values(

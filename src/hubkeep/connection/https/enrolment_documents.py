@@ -82,6 +82,10 @@ class _Custom(_Camel):
     api_version: str = "2019-03-31"
 
 
+class _Issuance(_Camel):
+    certificate_authority_name: str = ""
+
+
 class _Capabilities(_Camel):
     iot_edge: bool = False
 
@@ -111,6 +115,8 @@ class EnrolmentBody(_Camel):
     reprovision_policy: _Reprovision | None = None
     provisioning_status: str | None = None
     optional_device_information: dict[str, Any] | None = None
+    credential_policy_name: str | None = None
+    client_certificate_issuance_policy: _Issuance | None = None
     hubkeep: _Hubkeep | None = None
     etag: str | None = None
 
@@ -139,6 +145,7 @@ def wanted_enrolment(body: EnrolmentBody, *, is_group: bool) -> WantedEnrolment:
     if body.iot_hub_host_name and not hubs:
         hubs, allocation = (body.iot_hub_host_name,), allocation or "static"
     custom, reprovision = body.custom_allocation_definition, body.reprovision_policy
+    issuance = body.client_certificate_issuance_policy or _Issuance()
     enrolment = Enrolment(
         id=enrolment_id(body, is_group=is_group),
         is_group=is_group,
@@ -152,6 +159,7 @@ def wanted_enrolment(body: EnrolmentBody, *, is_group: bool) -> WantedEnrolment:
         initial_twin=body.initial_twin,
         reprovision=None if reprovision is None else ReprovisionPolicy(**msgspec.structs.asdict(reprovision)),
         device_information=None if is_group else body.optional_device_information,
+        credential_policy=body.credential_policy_name or issuance.certificate_authority_name,
         admission=Admission() if body.hubkeep is None else _admission(body.hubkeep),
     )
     return WantedEnrolment(enrolment, kept, keeps_admission=body.hubkeep is None)
@@ -177,6 +185,9 @@ def enrolment_document(enrolment: Enrolment, record: Registration | None = None)
         "optionalDeviceInformation": enrolment.device_information,
         "registrationState": None if record is None else registration_document(record),
     }
+    if enrolment.credential_policy:  # by the names of both previews
+        optional["credentialPolicyName"] = enrolment.credential_policy
+        optional["clientCertificateIssuancePolicy"] = {"certificateAuthorityName": enrolment.credential_policy}
     if enrolment.webhook is not None:
         optional["customAllocationDefinition"] = {
             "webhookUrl": enrolment.webhook.url,

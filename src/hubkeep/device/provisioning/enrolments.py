@@ -2,7 +2,7 @@
 
 import uuid
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -44,6 +44,7 @@ class Enrolments:
     """Groups are in memory; the store is read once and written through. etag: a stored one, or ``*`` for any.
 
     initial_twin: gives a device these tags and desired properties in place of its own; raises BadRequest.
+    issuers: names of the authorities that may issue what a device asks for.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class Enrolments:
         authorities: Callable[[], Sequence[Authority]],
         allocation: Allocation,
         initial_twin: Callable[[str, Json], TwinEdit],
+        issuers: Callable[[], Collection[str]],
         clock: Clock,
         limits: Limits,
     ) -> None:
-        self._store, self._authorities, self._allocation = store, authorities, allocation
+        self._store, self._authorities, self._allocation, self._issuers = store, authorities, allocation, issuers
         self._initial_twin, self._clock, self._limits = initial_twin, clock, limits
         self._groups: dict[str, Enrolment] = {}
         self.id_scope = ""
@@ -153,6 +155,8 @@ class Enrolments:
             raise BadRequest("This service does not ask webhooks for allocation.")
         if (asked.allocation == "custom") != (asked.webhook is not None):
             raise BadRequest("customAllocationDefinition belongs to custom allocation, and to that alone.")
+        if asked.credential_policy and asked.credential_policy not in self._issuers():
+            raise BadRequest("credentialPolicyName names no authority of the hub's own.", remedy="hubkeep cert ca list")
         if len(asked.admission.allowed) > _ALLOWED:
             raise BadRequest(f"allowedRegistrationIds has at most {_ALLOWED} entries.")
         if asked.initial_twin is not None:

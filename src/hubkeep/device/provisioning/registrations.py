@@ -19,11 +19,14 @@ from hubkeep.errors import (
     Forbidden,
     HubError,
     IdentityOfAnother,
+    KeyInUse,
     NoHub,
     NotAdmitted,
+    NotFound,
     PreconditionFailed,
     QuotaExceeded,
     RegistrationNotFound,
+    StoreUnavailable,
     Unauthorized,
     on_wire,
 )
@@ -39,37 +42,51 @@ from hubkeep.model import (
     Registration,
     RegistrationCredential,
     RegistrationOperation,
-    ReprovisionPolicy,
-    Substatus,
-    Twin,
-    TwinChange,
+    TrustBundle,
 )
 from hubkeep.ports import Clock, HeldRegistration, Kept, KeptRegistration, RecordRefusal, RegistrationStore, TwinEdit
 
 from ..identities import Identities
-from . import symmetric_key, x509
+from ..requests import SigningRequest
+from . import requested, symmetric_key, x509
 from .allocation import Allocation
 from .enrolments import Enrolments, new_etag
 from .rates import Rate
+from .reprovisioning import Assignment, is_reset, may_move, substatus, without_reported
+from .requested import RequestedCertificates
 
 _ANY: Final = "*"
-_STICKY_UNTIL: Final = "2018-04-01"  # API versions up to this one do not move a device unless a policy says so
-_TELLS_MORE_SINCE: Final = "2019-04-15"  # older API versions know one substatus
 _POLLS_PER: Final = 10.0  # seconds
 # what ends a registration as failed, instead of being an answer to the request
-_OUTCOMES: Final = (AllocationFailed, BadRequest, IdentityOfAnother, NoHub, NotAdmitted, QuotaExceeded)
+_OUTCOMES: Final = (
+    AllocationFailed,
+    BadRequest,
+    IdentityOfAnother,
+    KeyInUse,
+    NoHub,
+    NotAdmitted,
+    NotFound,
+    QuotaExceeded,
+)
+_TRIES: Final = 4  # an identity may be replaced while its certificate is issued
 
 
-class Assignment(NamedTuple):
-    """Where a device goes. payload: for the device, from whoever allocated. initial_twin: of a new identity."""
+class _Wanted(NamedTuple):
+    """What one attempt is about. csr: a request that is to be answered; issued: to whom it was, and what (DER)."""
 
-    hub: str
-    initial_twin: Json | None
-    payload: Any = None
+    operation: RegistrationOperation
+    enrolment: Enrolment
+    credential: RegistrationCredential
+    request: RegisterRequest
+    device_id: str
+    assignment: Assignment | HubError
+    csr: SigningRequest | None = None
+    issued_to: Identity | None = None
+    issued: tuple[bytes, ...] = ()
 
 
 class Registrations:
-    """authorities: those that speak for devices now. initial_twin: see Enrolments.
+    """authorities: those that speak for devices now. initial_twin: see Enrolments. trust_bundle: for those who want it.
 
     answers_at_once: the answer to a request to register is its outcome; otherwise the first poll tells it.
     """
@@ -82,6 +99,8 @@ class Registrations:
         identities: Identities,
         authorities: Callable[[], Sequence[Authority]],
         initial_twin: Callable[[str, Json], TwinEdit],
+        certificates: RequestedCertificates,
+        trust_bundle: Callable[[], TrustBundle],
         clock: Clock,
         limits: Limits,
         refuse: RecordRefusal,
@@ -90,6 +109,7 @@ class Registrations:
     ) -> None:
         self._store, self._enrolments, self._allocation = store, enrolments, allocation
         self._identities, self._authorities, self._initial_twin = identities, authorities, initial_twin
+        self._certificates, self._trust_bundle = certificates, trust_bundle
         self._clock, self._limits, self._refuse = clock, limits, refuse
         self._answers_at_once = answers_at_once
         self._registering = Rate(limits.registrations_per_minute, 60.0)
@@ -114,7 +134,7 @@ class Registrations:
         # runs to its end even if the device is gone: links of old credentials must be cut
         work = self._attempt(enrolment, credential, request, link)
         operation = await asyncio.shield(asyncio.ensure_future(work))
-        return operation if self._answers_at_once else msgspec.structs.replace(operation, registration=None)
+        return self._told(operation) if self._answers_at_once else msgspec.structs.replace(operation, registration=None)
 
     async def status(self, principal: Principal, registration_id: str, operation_id: str) -> RegistrationOperation:
         """How an attempt of this device ended. Raises RegistrationNotFound, Throttled, Forbidden."""
@@ -124,7 +144,14 @@ class Registrations:
         is_known = found is not None and self._clock.now() - found.begun <= REGISTRATION_OPERATION_KEPT.value
         if found is None or not is_known or found.registration_id.lower() != registration_id.lower():
             raise RegistrationNotFound(reason="there is no such operation of this device")
-        return found
+        return self._told(found)
+
+    def _told(self, operation: RegistrationOperation) -> RegistrationOperation:
+        registration = operation.registration
+        if registration is None or not registration.wants_trust_bundle or registration.status != "assigned":
+            return operation
+        told = msgspec.structs.replace(registration, trust_bundle=self._trust_bundle())
+        return msgspec.structs.replace(operation, registration=told)
 
     async def own_record(self, principal: Principal, registration_id: str) -> Registration:
         """Raises RegistrationNotFound, Forbidden."""
@@ -165,44 +192,75 @@ class Registrations:
             registration_id=credential.registration_id,
             begun=self._clock.now(),
         )
+        device_id, csr = _device_id(enrolment, credential, record), None
         assignment: Assignment | HubError
         try:
+            csr = self._certificates.read(enrolment, request, credential.registration_id, device_id)
             assignment = await self._allocated(enrolment, credential, request, record, link)
         except _OUTCOMES as error:
             assignment = error
-        device_id = _device_id(enrolment, credential, record)
-        failure: HubError | None = None
-
-        def settle(held: HeldRegistration) -> KeptRegistration:
-            nonlocal failure
-            fresh = self._fresh(enrolment, credential, held.record)
-            if enrolment.status == "disabled":
-                return _ended(operation, msgspec.structs.replace(fresh, status="disabled"))
-            try:
-                if isinstance(assignment, HubError):
-                    raise assignment
-                kept = self._identity(enrolment, credential, device_id, assignment, held)
-                substatus = _substatus(enrolment, request, assignment, held.record)
-            except _OUTCOMES as error:
-                failure = error
-                code, message = on_wire(error).number, str(error)
-                return _ended(operation, msgspec.structs.replace(fresh, error_code=code, error_message=message))
-            assigned = msgspec.structs.replace(
-                fresh,
-                status="assigned",
-                substatus=substatus,
-                hub=assignment.hub,
-                initial_hub=fresh.initial_hub or assignment.hub,
-                device_id=device_id,
-                payload=assignment.payload,
-            )
-            return _ended(operation, assigned)._replace(identity=kept, before=held.held.identity)
-
-        done = await self._store.settle(credential.registration_id, device_id, enrolment.key, settle)
+        wanted = _Wanted(operation, enrolment, credential, request, device_id, assignment, csr)
+        done, failure = await self._settled(wanted)
         if failure is not None:
             self._refuse(failure, link, identity=credential.registration_id, operation="registrations/register")
         self._tell(done)
         return done.operation
+
+    async def _settled(self, wanted: _Wanted) -> tuple[KeptRegistration, HubError | None]:
+        """What was stored, and why it failed. A certificate is issued before anything is stored. Raises Throttled,
+        KeyUnavailable, StoreUnavailable.
+        """
+        for _ in range(_TRIES):
+            failure: HubError | None = None
+
+            def settle(held: HeldRegistration) -> KeptRegistration:
+                nonlocal failure
+                kept, failure = self._settle(wanted, held)  # noqa: B023  # called before the next turn
+                return kept
+
+            done = await self._store.settle(
+                wanted.credential.registration_id, wanted.device_id, wanted.enrolment.key, settle
+            )
+            if done.lacks is None or wanted.csr is None:
+                return done, failure
+            try:
+                issued_to, issued = await self._certificates.issue(
+                    wanted.enrolment, done.lacks, wanted.csr, is_new=done.before is None
+                )
+                wanted = wanted._replace(issued_to=issued_to, issued=issued)
+            except _OUTCOMES as error:
+                wanted = wanted._replace(assignment=error)
+        raise StoreUnavailable(reason=f"the identity {wanted.device_id} was replaced {_TRIES} times meanwhile")
+
+    def _settle(self, wanted: _Wanted, held: HeldRegistration) -> tuple[KeptRegistration, HubError | None]:
+        enrolment, assignment, operation = wanted.enrolment, wanted.assignment, wanted.operation
+        fresh = self._fresh(enrolment, wanted.credential, held.record)
+        if enrolment.status == "disabled":
+            return _ended(operation, msgspec.structs.replace(fresh, status="disabled")), None
+        try:
+            if isinstance(assignment, HubError):
+                raise assignment
+            kept = self._identity(wanted, assignment, held)
+            told = substatus(enrolment, wanted.request, assignment, held.record)
+        except _OUTCOMES as error:
+            code, message = on_wire(error).number, str(error)
+            return _ended(operation, msgspec.structs.replace(fresh, error_code=code, error_message=message)), error
+        if wanted.csr is not None and not _is_of(wanted.issued_to, kept.identity):
+            return KeptRegistration(operation, before=held.held.identity, lacks=kept.identity), None
+        assigned = msgspec.structs.replace(
+            fresh,
+            status="assigned",
+            substatus=told,
+            hub=assignment.hub,
+            initial_hub=fresh.initial_hub or assignment.hub,
+            device_id=wanted.device_id,
+            payload=assignment.payload,
+            issued=wanted.issued,
+            issued_form=wanted.request.issued_form,
+            is_by_issued=bool(wanted.issued) or _is_by_issued(held),
+            wants_trust_bundle=wanted.request.wants_trust_bundle,
+        )
+        return _ended(operation, assigned)._replace(identity=kept, before=held.held.identity), None
 
     def _tell(self, done: KeptRegistration) -> None:
         if done.identity is None or done.identity.identity is None:
@@ -223,21 +281,15 @@ class Registrations:
         link: LinkInfo,
     ) -> Assignment:
         """Raises NoHub, AllocationFailed."""
-        if record is not None and record.hub and not _may_move(enrolment, request):
+        if record is not None and record.hub and not may_move(enrolment, request):
             return Assignment(record.hub, enrolment.initial_twin)
         source = link.peer.rpartition(":")[0]
         hub = self._allocation.choose(enrolment, credential.registration_id, source)
         return Assignment(hub, enrolment.initial_twin)
 
-    def _identity(
-        self,
-        enrolment: Enrolment,
-        credential: RegistrationCredential,
-        device_id: str,
-        assignment: Assignment,
-        held: HeldRegistration,
-    ) -> Kept:
+    def _identity(self, attempt: _Wanted, assignment: Assignment, held: HeldRegistration) -> Kept:
         """What the hub is to know of the device. Raises IdentityOfAnother, NotAdmitted, QuotaExceeded."""
+        enrolment, credential, device_id = attempt.enrolment, attempt.credential, attempt.device_id
         stored = held.held.identity
         if stored is not None and held.owner != enrolment.key:
             maker = held.owner or "a person or a program"
@@ -246,27 +298,34 @@ class Registrations:
                 remedy=f"hubkeep device delete {device_id}, if it is to be provisioned",
             )
         self._check_admission(enrolment, credential, held)
-        if credential.attestation == "symmetricKey":
-            credentials = symmetric_key.at_the_hub(enrolment, credential.key_id)
-        else:
-            credentials = x509.at_the_hub(enrolment, credential, device_id, self._authorities())
+        credentials = self._credentials(attempt, held)
         edge = enrolment.iot_edge
         if stored is None:
             if held.held.siblings >= self._limits.identities:
                 raise QuotaExceeded(remedy="delete some devices, or raise limits.identities")
             identity = self._identities.fresh(Identity(device_id=device_id, iot_edge=edge, **credentials))
+            if attempt.issued_to is not None:  # the certificate was issued to this one
+                identity = msgspec.structs.replace(identity, generation_id=attempt.issued_to.generation_id)
             wanted_twin = assignment.initial_twin
             twin = None if wanted_twin is None else self._initial_twin(device_id, wanted_twin).fresh()
             return Kept(identity, twin, self._identities.system_modules(identity) if edge else ())
         wanted = msgspec.structs.replace(stored, iot_edge=edge, **credentials)  # a disabled one stays disabled
         change = None
-        if _is_reset(enrolment, assignment, held.record):
+        if is_reset(enrolment, assignment, held.record):
             assert held.held.twin is not None, "every identity has one"
-            change = _without_reported(self._initial_twin(device_id, assignment.initial_twin or {}), held.held.twin)
+            change = without_reported(self._initial_twin(device_id, assignment.initial_twin or {}), held.held.twin)
         if wanted == stored:
             return Kept(stored, change=change)
         identity = self._identities.updated(stored, wanted)
         return Kept(identity, None, self._identities.system_modules(identity) if edge else (), change)
+
+    def _credentials(self, wanted: _Wanted, held: HeldRegistration) -> dict[str, Any]:
+        """What opens the identity."""
+        if wanted.csr is not None or _is_by_issued(held):
+            return requested.AT_THE_HUB
+        if wanted.credential.attestation == "symmetricKey":
+            return symmetric_key.at_the_hub(wanted.enrolment, wanted.credential.key_id)
+        return x509.at_the_hub(wanted.enrolment, wanted.credential, wanted.device_id, self._authorities())
 
     def _check_admission(
         self, enrolment: Enrolment, credential: RegistrationCredential, held: HeldRegistration
@@ -304,6 +363,8 @@ class Registrations:
             error_code=0,
             error_message="",
             payload=None,
+            issued=(),
+            issued_form="",
             certificate=credential.certificate,
             issuer=credential.issuer,
             etag=new_etag(),
@@ -333,43 +394,16 @@ def _device_id(enrolment: Enrolment, credential: RegistrationCredential, record:
     return credential.registration_id
 
 
-def _may_move(enrolment: Enrolment, request: RegisterRequest) -> bool:
-    """Whether a device that was assigned is allocated again (2.5)."""
-    if enrolment.reprovision is None:
-        return not request.api_version or request.api_version[:10] > _STICKY_UNTIL
-    return enrolment.reprovision.update_hub_assignment
+def _is_of(issued_to: Identity | None, identity: Identity | None) -> bool:
+    """Whether what was issued is for this very identity."""
+    return issued_to is not None and identity is not None and issued_to.generation_id == identity.generation_id
 
 
-def _has_moved(assignment: Assignment, before: Registration | None) -> bool:
-    return before is not None and bool(before.hub) and before.hub != assignment.hub
-
-
-def _is_reset(enrolment: Enrolment, assignment: Assignment, before: Registration | None) -> bool:
-    """Whether the device begins anew at another hub."""
-    policy = enrolment.reprovision or ReprovisionPolicy()
-    return _has_moved(assignment, before) and not policy.migrate_device_data
-
-
-def _without_reported(edit: TwinEdit, before: Twin) -> TwinChange:
-    """The twin begins anew; its versions go on rising, since the device may be connected."""
-    change = edit.change(before)
-    fresh = msgspec.structs.replace(Twin(device_id=before.device_id).reported, version=before.reported.version + 1)
-    gone: Json = dict.fromkeys(before.reported.properties)
-    return msgspec.structs.replace(
-        change, twin=msgspec.structs.replace(change.twin, reported=fresh), reported=gone or None
-    )
-
-
-def _substatus(
-    enrolment: Enrolment, request: RegisterRequest, assignment: Assignment, before: Registration | None
-) -> Substatus:
-    if before is None or not before.hub or request.api_version[:10] < _TELLS_MORE_SINCE:
-        return "initialAssignment"
-    if _has_moved(assignment, before):
-        return "deviceDataReset" if _is_reset(enrolment, assignment, before) else "deviceDataMigrated"
-    if not _may_move(enrolment, request):
-        return "reprovisionedToInitialAssignment"
-    return before.substatus or "initialAssignment"
+def _is_by_issued(held: HeldRegistration) -> bool:
+    """Whether a certificate that the device asked for opens its identity: what it registers with opens it no more."""
+    stored, record = held.held.identity, held.record
+    is_by_authority = stored is not None and stored.authentication == "certificateAuthority"
+    return is_by_authority and record is not None and record.is_by_issued
 
 
 def _ended(operation: RegistrationOperation, registration: Registration) -> KeptRegistration:

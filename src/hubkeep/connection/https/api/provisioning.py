@@ -64,8 +64,27 @@ class RegisteredByCertificate(Told):
     signing_certificate_info: CertificateInfo | UnsetType = UNSET
 
 
+class TrustedCertificate(Told):
+    certificate: str
+    metadata: CertificateInfo
+
+
+class TrustBundle(Told):
+    """The roots of the hub's server certificates."""
+
+    id: str
+    etag: Etag
+    created_date_time: Time
+    last_modified_date_time: Time
+    certificates: list[TrustedCertificate]
+
+
 class RegistrationState(Told, kw_only=True):
-    """What became of a device. assignedHub and deviceId: of one that is assigned. payload: from whoever allocated."""
+    """What became of a device. assignedHub and deviceId: of one that is assigned. payload: from whoever allocated.
+
+    issuedCertificateChain (base64 of DER) or issuedClientCertificate (PEM), the leaf first: of one that asked for a
+    certificate, by the name that it used. trustBundle: for devices of the API version 2021-11-01-preview.
+    """
 
     registration_id: str
     created_date_time_utc: Time
@@ -76,6 +95,9 @@ class RegistrationState(Told, kw_only=True):
     device_id: str | UnsetType = UNSET
     substatus: str | UnsetType = UNSET
     payload: Any | UnsetType = UNSET
+    issued_certificate_chain: list[str] | UnsetType = UNSET
+    issued_client_certificate: str | UnsetType = UNSET
+    trust_bundle: TrustBundle | UnsetType = UNSET
     error_code: int | UnsetType = UNSET
     error_message: str | UnsetType = UNSET
     symmetric_key: RegisteredByKey | UnsetType = UNSET
@@ -155,6 +177,10 @@ class EnrolmentAdmission(Told):
     owner: str | UnsetType = UNSET
 
 
+class IssuancePolicy(Told):
+    certificate_authority_name: str
+
+
 class _Enrolment(Told, kw_only=True):
     attestation: EnrolmentAttestation
     capabilities: EnrolmentCapabilities
@@ -168,6 +194,8 @@ class _Enrolment(Told, kw_only=True):
     custom_allocation_definition: CustomAllocation | UnsetType = UNSET
     initial_twin: dict[str, Any] | UnsetType = UNSET
     reprovision_policy: EnrolmentReprovisioning | UnsetType = UNSET
+    credential_policy_name: str | UnsetType = UNSET
+    client_certificate_issuance_policy: IssuancePolicy | UnsetType = UNSET
     hubkeep: EnrolmentAdmission | UnsetType = UNSET
 
 
