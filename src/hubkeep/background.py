@@ -53,15 +53,49 @@ async def every(
 
 
 class ActivityJob:
-    """Connection state and last activity go to the registry in batches."""
+    """Connection state and last activity go to the registry in batches. What cannot be written is tried again."""
 
-    def __init__(self, take: Callable[[], list[Activity]], identities: IdentityStore, refusals: Refusals) -> None:
+    def __init__(
+        self, take: Callable[[], list[Activity]], identities: IdentityStore, refusals: Refusals, limits: Limits
+    ) -> None:
         self._take, self._identities, self._refusals = take, identities, refusals
+        self._most = limits.activity_kept
+        self._unwritten: dict[tuple[str, str], Activity] = {}
+        self._writing = asyncio.Lock()  # an older state must not be written over a newer one
 
     async def run(self) -> None:
-        if changes := self._take():
-            await self._identities.record_activity(changes)
-        await self._refusals.flush()
+        """Raises StoreUnavailable: what was not written is kept for the next run."""
+        try:
+            async with self._writing:
+                await self._write()
+        finally:
+            await self._refusals.flush()
+
+    async def settle(self) -> None:
+        """Before identities are read. What cannot be written now does not keep them from being read."""
+        with contextlib.suppress(HubError):
+            await self.run()
+
+    async def _write(self) -> None:
+        for change in self._take():
+            key = (change.device_id, change.module_id)
+            self._unwritten[key] = change.after(self._unwritten.get(key))
+        if self._unwritten:
+            try:
+                await self._identities.record_activity(tuple(self._unwritten.values()))
+            except BaseException:
+                self._bound()
+                raise
+            self._unwritten.clear()
+
+    def _bound(self) -> None:
+        """Times of last activity go before connection states, the oldest first."""
+        excess = len(self._unwritten) - self._most
+        if excess > 0:
+            by_worth = sorted(self._unwritten, key=lambda key: self._unwritten[key].connected is not None)
+            for key in by_worth[:excess]:
+                del self._unwritten[key]
+            log.error("%d changes of connection states could not be written and are given up", excess)
 
 
 class RetentionJob:

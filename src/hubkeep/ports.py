@@ -226,8 +226,8 @@ class ChangeEvents(Protocol):
     def created(self, twins: Iterable[Twin]) -> Sequence[HubEvent]:
         """Identities were made, with these twins."""
 
-    def deleted(self, twins: Iterable[Twin]) -> Sequence[HubEvent]:
-        """Identities are no more; so were their twins."""
+    def deleted(self, twins: Iterable[Twin], connected: Iterable[tuple[str, str]] = ()) -> Sequence[HubEvent]:
+        """Identities are no more; so were their twins. connected: those of them that were (device id, module id)."""
 
     def twin_changed(self, before: Twin, change: TwinChange) -> Sequence[HubEvent]: ...
 

@@ -238,6 +238,25 @@ def test_connection_states_alternate_and_their_numbers_rise(hub: HubInThread, de
     )
 
 
+@pytest.mark.parametrize("way", ["one", "in bulk"])
+def test_a_connected_device_that_is_deleted_is_disconnected_first(hub: HubInThread, device_id: str, way: str) -> None:
+    with connected(hub, "mqtt", device_id):
+        wait_state(hub, device_id, "Connected")
+        if way == "one":
+            delete(hub, f"/devices/{device_id}")
+        else:
+            records = [{"id": device_id, "importMode": "delete"}]
+            assert request(hub, "POST", f"/devices?{VERSION}", records).status == 200
+        events = told(hub, 2, device_id, "deviceConnectionStateEvents")
+    assert words(events) == [("deviceConnected", ""), ("deviceDisconnected", "")]
+    in_order = [each["properties"]["opType"] for each in hub.wait_for_events(4, device=device_id)]
+    assert in_order == ["createDeviceIdentity", "deviceConnected", "deviceDisconnected", "deleteDeviceIdentity"]
+    put(hub, device_id)  # and one that is made anew was never connected
+    with connected(hub, "mqtt", device_id):
+        events = told(hub, 3, device_id, "deviceConnectionStateEvents")
+    assert words(events)[2] == ("deviceConnected", "")
+
+
 def test_who_comes_and_goes_within_a_moment_is_told_of_once_each(hub: HubInThread, device_id: str) -> None:
     put(hub, device_id)
     for _ in range(5):

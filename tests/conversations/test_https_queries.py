@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from conversations.https_peer import VERSION, Answer, request
+from conversations.mqtt_peer import MqttPeer, publish, subscribe
+from hubkeep.limits import QUERY_PAGE, Limit
 from hubkeep.testing import HubInThread
 
+REPORT = "$iothub/twin/PATCH/properties/reported/?$rid=1"
 FLEET: dict[str, dict[str, Any]] = {
     "press-1": {"tags": {"hall": 1, "site": {"name": "it's"}}, "desired": {"rate": 5}},
     "press-2": {"tags": {"hall": "1", "none": 0}, "desired": {"rate": 6}},
@@ -81,6 +84,54 @@ def test_projections_and_groups(fleet: HubInThread) -> None:
     whole = ask(fleet, "SELECT * FROM devices WHERE deviceId = 'press-1'")
     assert whole.headers["x-ms-item-type"] == "twin"
     assert whole.body == [request(fleet, "GET", f"/twins/press-1?{VERSION}").body]
+
+
+@pytest.mark.spec("S-69")
+def test_modules_tell_their_ids(fleet: HubInThread) -> None:
+    rows = ask(fleet, "SELECT * FROM devices.modules WHERE deviceId = 'pump-2'").body
+    assert [(row["deviceId"], row["moduleId"]) for row in rows] == [("pump-2", "$edgeAgent"), ("pump-2", "$edgeHub")]
+    named = ask(fleet, "SELECT moduleId FROM devices.modules WHERE moduleId = '$edgeHub'").body
+    assert named == [{"moduleId": "$edgeHub"}]
+
+
+@pytest.mark.spec("S-73")
+def test_two_properties_are_compared(fleet: HubInThread) -> None:
+    for device, version in (("press-1", 2), ("press-2", 1), ("press-3", 1)):  # of the desired ones: 2, 2, 1
+        with MqttPeer(fleet) as peer:
+            peer.send(peer.login(device))
+            assert peer.read() == (0x20, b"\0\0")
+            peer.send(subscribe([("$iothub/twin/res/#", 0)]))
+            assert peer.read()[0] == 0x90
+            peer.send(publish(REPORT, b'{"lastDesiredVersion": %d}' % version, qos=0))
+            assert b"/res/204/" in peer.read()[1]
+    assert found(fleet, "properties.desired.$version = properties.reported.lastDesiredVersion") == [
+        "press-1",
+        "press-3",
+    ]
+
+
+@pytest.mark.spec("L-L24")
+def test_bounds_of_a_query(fleet: HubInThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(query: str, **headers: str) -> tuple[int, str]:
+        answer = ask(fleet, query, **headers)
+        return answer.status, answer.code
+
+    head = "SELECT * FROM devices WHERE "
+    invalid = (400, "ArgumentInvalid")
+    fits = head + "deviceId = '"
+    assert ask(fleet, f"{fits}{'x' * (8 * 1024 - len(fits) - 1)}'").status == 200
+    assert refused(f"{fits}{'x' * (8 * 1024 - len(fits))}'") == invalid
+    # the condition itself is the first level
+    assert ask(fleet, f"{head}{'(' * 15}tags.hall = 1{')' * 15}").status == 200
+    assert refused(f"{head}{'(' * 16}tags.hall = 1{')' * 16}") == invalid
+    assert QUERY_PAGE.value == 1000
+    monkeypatch.setattr("hubkeep.connection.https.queries.QUERY_PAGE", QUERY_PAGE._replace(value=3))
+    page = ask(fleet, "SELECT * FROM devices", x_ms_max_item_count="4")  # taken for the most that there may be
+    assert (len(page.body), "x-ms-continuation" in page.headers) == (3, True)
+    monkeypatch.setattr("hubkeep.messaging.fleet_queries.QUERY_SECONDS", Limit(0, "seconds", "a test's"))
+    monkeypatch.setattr("hubkeep.messaging.fleet_queries._COUNTED_AT_ONCE", 2)
+    total = "SELECT tags.hall AS hall, COUNT() AS n FROM devices GROUP BY tags.hall"
+    assert refused(total) == (429, "ThrottlingException")
 
 
 @pytest.mark.spec("S-58")

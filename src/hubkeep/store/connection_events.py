@@ -1,9 +1,9 @@
 """What is told of connection states, in the transaction that writes them: it alternates and agrees with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.ports import Activity
@@ -32,6 +32,14 @@ async def tell_connections(connection: AsyncConnection, states: Mapping[Key, Act
             elif now.turned:
                 turns += (now._replace(connected=not connected), now)
     await outbox.put(connection, outbox.tells.connections_turned(turns))
+
+
+async def connected_among(connection: AsyncConnection, where: ColumnElement[bool], outbox: SqlOutbox) -> Sequence[Key]:
+    """Those that were connected; nothing where nobody wants to hear of that."""
+    if not outbox.tells.wants("deviceConnectionStateEvents"):
+        return ()
+    rows = await connection.execute(_STATES.where(IDENTITY.c.connected, where))
+    return [(device_id, module_id) for device_id, module_id, _ in rows]
 
 
 async def tell_all_gone(connection: AsyncConnection, at: float, outbox: SqlOutbox) -> None:

@@ -12,6 +12,7 @@ from hubkeep.errors import HubError
 from hubkeep.model import HubEvent, Identity, Twin, TwinChange
 from hubkeep.ports import Held, IdentityEdit, Kept
 
+from .connection_events import connected_among
 from .many_rows import execute_rows, insert_rows
 from .outbox import SqlOutbox
 from .queues import delete_queues_of
@@ -31,6 +32,7 @@ _UPDATE: Final = (
     .values({name: bind(name) for name in _WRITTEN})
 )
 _OF_DEVICES: Final = select(IDENTITY).where(IDENTITY.c.device_id.in_(bind("devices", expanding=True)))
+_AT_ONCE: Final = 500  # identities that one statement names
 _TOTAL: Final = select(DEVICE_COUNT.c.total)
 _COUNTED: Final = ("total", "disabled", "connected")
 _COUNT: Final = update(DEVICE_COUNT).values({name: DEVICE_COUNT.c[name] + bind(f"more_{name}") for name in _COUNTED})
@@ -152,6 +154,10 @@ async def _write(connection: AsyncConnection, state: _State, codec: Codec, outbo
     events: list[HubEvent] = []
     gone = [key for key in before if key not in now]
     if gone:
+        among = tuple_(IDENTITY.c.device_id, IDENTITY.c.module_id)
+        for start in range(0, len(gone), _AT_ONCE):
+            were = await connected_among(connection, among.in_(gone[start : start + _AT_ONCE]), outbox)
+            events += outbox.tells.deleted((), were)
         events += outbox.tells.deleted(await _delete(connection, gone))
     made = [key for key in now if key not in before]
     if made:

@@ -68,7 +68,10 @@ class Silence:
     def created(self, twins: Iterable[Any]) -> Sequence[HubEvent]:
         return ()
 
-    deleted = connections_turned = job_parts_changed = created
+    connections_turned = job_parts_changed = created
+
+    def deleted(self, _twins: object, _connected: object = ()) -> Sequence[HubEvent]:
+        return ()
 
     def twin_changed(self, _before: object, _change: object) -> Sequence[HubEvent]:
         return ()

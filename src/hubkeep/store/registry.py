@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Engine,
     NullPool,
+    and_,
     create_engine,
     delete,
     event,
@@ -43,7 +44,7 @@ from .access import SqlAccess
 from .authorities import SqlAuthorities
 from .certificates import SqlCertificateRequests, SqlCertificates, SqlDenials, SqlRevocationLists
 from .configurations import SqlConfigurations
-from .connection_events import tell_all_gone, tell_connections
+from .connection_events import connected_among, tell_all_gone, tell_connections
 from .consumer_groups import SqlConsumerGroups
 from .credential_uses import SqlCredentialUses
 from .enrolments import SqlEnrolments
@@ -393,10 +394,11 @@ class SqlIdentities:
         stored = await self._stored(connection, device_id, module_id, etag)
         if stored is None:
             return False
+        where = and_(*_is(device_id, module_id)) if module_id else IDENTITY.c.device_id == device_id
+        connected = await connected_among(connection, where, self._outbox)
         twins = await delete_leaves(connection, device_id, module_id)
-        await self._outbox.put(connection, self._outbox.tells.deleted(twins))
-        where = _is(device_id, module_id) if module_id else [IDENTITY.c.device_id == device_id]
-        await connection.execute(delete(IDENTITY).where(*where))
+        await self._outbox.put(connection, self._outbox.tells.deleted(twins, connected))
+        await connection.execute(delete(IDENTITY).where(where))
         await delete_queues(connection, device_id, module_id)
         if not module_id:
             await _count(connection, -1, -(stored["status"] == "disabled"), -stored["connected"])

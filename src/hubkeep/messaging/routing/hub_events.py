@@ -38,11 +38,11 @@ class HubEvents:
     def created(self, twins: Iterable[Twin]) -> Sequence[HubEvent]:
         return self._lifecycle("create", twins)
 
-    def deleted(self, twins: Iterable[Twin]) -> Sequence[HubEvent]:
-        """Modules before their device."""
-        if not self.wants("deviceLifecycleEvents"):
-            return ()
-        return self._lifecycle("delete", sorted(twins, key=lambda each: not each.module_id))
+    def deleted(self, twins: Iterable[Twin], connected: Iterable[tuple[str, str]] = ()) -> Sequence[HubEvent]:
+        """Modules before their device; that they are disconnected comes first."""
+        now = self._clock.now()
+        cut = self.connections_turned(Activity(*key, connected=False, at=now) for key in connected)
+        return [*cut, *self._lifecycle("delete", sorted(twins, key=lambda each: not each.module_id))]
 
     def twin_changed(self, before: Twin, change: TwinChange) -> Sequence[HubEvent]:
         wanted = self._table.wanted
