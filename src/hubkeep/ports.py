@@ -8,8 +8,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hubkeep.errors import HubError
 from hubkeep.model import (
     AccessRule,
+    AuditChain,
+    AuditEntry,
+    AuditHead,
     Authority,
     CertificateRequest,
+    ChainedEntry,
     Configuration,
     ConsumerGroup,
     CredentialUse,
@@ -696,6 +700,35 @@ class RefusalStore(Protocol):
 
     async def find(self, key: str, most: int) -> Sequence[Refusal]:
         """Newest first: by tracking id, or by the identity claimed; an empty key means all."""
+
+
+class AuditQuery(NamedTuple):
+    """Empty members ask for all. target: and what lies below it. since, until: Unix milliseconds, the end not included.
+    page: the number of the entry behind which to go on. oldest: the oldest first.
+    """
+
+    chain: str = ""
+    actor: str = ""
+    target: str = ""
+    operation: str = ""
+    since: int = 0
+    until: int = 0
+    page: int = 0
+    oldest: bool = False
+    most: int = 100
+
+
+class AuditStore(Protocol):
+    async def append(self, entries: Sequence[AuditEntry], keep: Mapping[AuditChain, int]) -> None:
+        """Durable when it returns. Of a chain with more entries than ``keep`` says, the oldest go.
+
+        Raises StoreUnavailable: then nothing was written.
+        """
+
+    async def find(self, query: AuditQuery) -> Sequence[ChainedEntry]: ...
+
+    async def heads(self) -> Mapping[AuditChain, AuditHead]:
+        """Of the chains that have entries."""
 
 
 class Ended(NamedTuple):

@@ -11,6 +11,7 @@ from hubkeep import __version__
 
 from . import (
     access,
+    audit,
     certificates,
     configurations,
     device_messages,
@@ -143,6 +144,7 @@ app.add_typer(enrolments.app, name="enroll")
 app.add_typer(tokens.app, name="token")
 app.add_typer(policies.app, name="policy")
 app.add_typer(certificates.app, name="cert")
+app.add_typer(audit.app, name="audit")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)
 app.command()(replays)

@@ -5,7 +5,7 @@ import logging
 import re
 import uuid
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hubkeep.errors import HubError, on_wire, row_of
@@ -37,8 +37,11 @@ class Refusals:
     dropped: refusals that were counted but not kept.
     """
 
-    def __init__(self, store: RefusalStore, clock: Clock, keep: int) -> None:
-        self._store, self._clock, self._keep = store, clock, keep
+    def __init__(
+        self, store: RefusalStore, clock: Clock, keep: int, audited: Callable[[Refusal], None] = lambda _: None
+    ) -> None:
+        """audited: hears of every refusal at once."""
+        self._store, self._clock, self._keep, self._audited = store, clock, keep, audited
         self._waiting: deque[Refusal] = deque()
         self._being_stored: Sequence[Refusal] = ()
         self._second = 0
@@ -61,7 +64,7 @@ class Refusals:
                 time=self._clock.now(),
                 surface=link.surface,
                 peer=link.peer,
-                identity=_safe_name(identity),
+                identity=safe_name(identity),
                 operation=safe(operation),
                 code=row.number,
                 name=row.name,
@@ -73,6 +76,7 @@ class Refusals:
                     if value
                 },
             )
+            self._audited(refusal)
             self._waiting.append(refusal)
             self._bound()
             self._log(refusal)
@@ -151,11 +155,11 @@ class Refusals:
 
 def safe(text: str) -> str:
     """``text`` for a record that people read: bounded, no control characters, nothing that may be a secret."""
-    return _BASE64_RUN.sub(lambda found: _HIDDEN if _looks_like_a_key(found[0]) else found[0], _safe_name(text))
+    return _BASE64_RUN.sub(lambda found: _HIDDEN if _looks_like_a_key(found[0]) else found[0], safe_name(text))
 
 
-def _safe_name(text: str) -> str:
-    """The same for an identity, which ``find`` must know again even if its id looks like a key."""
+def safe_name(text: str) -> str:
+    """The same for an identity, which must be found again even if its id looks like a key."""
     text = str(text)[: 4 * _VALUE]
     if not text.isprintable():
         text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -110,6 +110,7 @@ class Authentication:
             )
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
+        self._accepted(principal, None, link)
         return principal
 
     async def registration(
@@ -128,6 +129,7 @@ class Authentication:
                 self._check_expiry(parsed)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
+        self._accepted(principal, None, link)  # a token for the provisioning service is no login to the hub
         return msgspec.structs.replace(principal, proved=proved)
 
     async def service(self, token: str | None, link: LinkInfo, *, operation: str) -> Principal:

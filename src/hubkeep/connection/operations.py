@@ -208,6 +208,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("revocation/ask", "https", "POST /ocsp/{authority}", (), "OCSP: whether a serial number was revoked"),
     Operation("revocation/ask/get", "https", "GET /ocsp/{authority}/{request}", (), "the same"),
     # the hub's own administration
+    Operation("admin/audit", "https", "GET /api/audit", _ALL, "who did what"),
+    Operation("admin/audit/heads", "https", "GET /api/audit/heads", _ALL, "where its chains end"),
     Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
     Operation("admin/replays", "https", "GET /api/replays", _ALL),
     Operation("admin/events", "https", "GET /api/events", _SERVICE, "live events as JSON lines, for hubkeep monitor"),

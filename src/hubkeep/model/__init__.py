@@ -1,6 +1,7 @@
 """Frozen records in the field's words. No rules, no I/O."""
 
 from .access import AccessRule, Expiry, Verdict
+from .audit import AUDIT_CHAINS, BEFORE_FIRST, AuditChain, AuditEntry, AuditHead, ChainedEntry, entry_hash
 from .authority import Authority, AuthorityKind, AuthorityState, RevocationMode
 from .certificate import (
     REVOCATION_REASONS,
@@ -65,6 +66,8 @@ from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
 from .upload import FileNotice, Upload
 
 __all__ = [
+    "AUDIT_CHAINS",
+    "BEFORE_FIRST",
     "EVENT_SOURCES",
     "FEEDBACK",
     "FILE_NOTIFICATIONS",
@@ -78,11 +81,15 @@ __all__ = [
     "AllocationPolicy",
     "Attestation",
     "AttestationType",
+    "AuditChain",
+    "AuditEntry",
+    "AuditHead",
     "AuthenticationType",
     "Authority",
     "AuthorityKind",
     "AuthorityState",
     "CertificateRequest",
+    "ChainedEntry",
     "Configuration",
     "ConsumerGroup",
     "ContentKind",
@@ -160,6 +167,7 @@ __all__ = [
     "Verdict",
     "Webhook",
     "enrolment_key",
+    "entry_hash",
     "indexed",
     "leaves",
     "time_stamp",

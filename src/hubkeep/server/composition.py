@@ -6,9 +6,11 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from hubkeep import __version__
 from hubkeep.background import ActivityJob, DiskJob, RetentionJob, every
 from hubkeep.bus.in_process import InProcessBus
 from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.audit_trail import AuditTrail
 from hubkeep.cloud.policies import Policies
 from hubkeep.cloud.replays import Replays
 from hubkeep.cloud.secrets import open_seal, write_secret
@@ -58,7 +60,7 @@ from hubkeep.messaging.routing.table import RoutingTable
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, registry_of
-from hubkeep.model import Retention
+from hubkeep.model import LinkInfo, Principal, Retention
 from hubkeep.ports import Bus, Clock
 from hubkeep.settings import Settings
 from hubkeep.store.blobs import open_blobs
@@ -115,7 +117,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             await event_log.open(is_expected=description is not None)
         up.push_async_callback(event_log.close)
 
-        refusals = Refusals(registry.refusals, clock, limits.refusals_kept)
+        audit = AuditTrail(registry.audit, clock, limits)
+        up.push_async_callback(audit.finish)
+        audit.of_hub("hub/start", f"version {__version__}, mode {settings.mode}")
+        refusals = Refusals(registry.refusals, clock, limits.refusals_kept, audit.refused)
         replays = Replays(registry.replays, clock, limits)
         identities = Identities(registry.identities, bus, clock, limits)
         event_sources = EventSources(registry.event_sources, routing, settings.events.sources)
@@ -174,6 +179,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             published=published,
         )
         source = counted_source(loopback=settings.listeners.count_loopback)
+
+        def accepted(principal: Principal, token: str | None, link: LinkInfo) -> None:
+            replays.accepted(principal, token, link)
+            audit.logged_in(principal, link)
+
         authentication = Authentication(
             registry.identities,
             policies.get,
@@ -186,7 +196,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             changes=changes,
             access=access.refusal,
             used=credential_uses.note,
-            accepted=replays.accepted,
+            accepted=accepted,
             failed=FailedLogins(limits, clock, source),
             failed_pairs=FailedPairs(clock, source),
             refuse=refusals.record,
@@ -228,6 +238,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             sessions=sessions,
             admission=admission,
             refuse=refusals.record,
+            audit=audit.note,
             clock=clock,
             limits=limits,
             host_name=settings.host_name,
@@ -254,6 +265,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             sessions=sessions,
             admission=admission,
             refusals=refusals,
+            audit=audit,
             policies=policies,
             consumer_groups=consumer_groups,
             event_sources=event_sources,
@@ -311,6 +323,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, access.tend, "access lists"),
             (1.0, credential_uses.flush, "credential uses"),
             (1.0, replays.flush, "replays"),
+            (1.0, audit.flush, "audit"),
+            (3600.0, audit.tell_heads, "ends of the audit"),
             (1.0, to_device.tend, "cloud-to-device"),
             (1.0, feedback.tend, "feedback"),
             (600.0, provisioning.registrations.sweep, "registrations"),

@@ -41,6 +41,7 @@ from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, ChangeEvents, Held, IdentityCount, IdentityEdit, Kept, Seal
 
 from .access import SqlAccess
+from .audit import SqlAudit
 from .authorities import SqlAuthorities
 from .certificates import SqlCertificateRequests, SqlCertificates, SqlDenials, SqlRevocationLists
 from .configurations import SqlConfigurations
@@ -116,6 +117,7 @@ class Registry:
         self.refusals = SqlRefusals(writer, reading)
         self.replays = SqlReplays(writer, reading)
         self.commits = GroupCommit(writer)
+        self.audit = SqlAudit(self.commits, reading, look_up, seal)
         self.certificates = SqlCertificates(self.commits, reading, look_up)
         self.queues = SqlQueues(self.commits, look_up)
         self.subscriptions = SqlSubscriptions(self.commits, look_up)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0027"  # the newest migration
+HEAD: Final = "0028"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -559,3 +559,34 @@ CREDENTIAL_USE: Final = Table(
     sqlite_with_rowid=False,
 )
 Index("credential_use_device", CREDENTIAL_USE.c.device_id, CREDENTIAL_USE.c.module_id)
+
+# Chained by hash within each chain (model/audit.py); a trigger refuses every UPDATE.
+AUDIT: Final = Table(
+    "audit",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("chain", String, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("time", BigInteger, nullable=False),  # Unix milliseconds
+    Column("actor", String, nullable=False),
+    Column("credential", String, nullable=False),
+    Column("surface", String, nullable=False),
+    Column("peer", String, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("target", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("tracking_id", String, nullable=False),
+    sqlite_autoincrement=True,  # a number never comes twice: pages are told apart by it
+)
+Index("audit_chain", AUDIT.c.chain, AUDIT.c.sequence, unique=True)
+
+# Where each chain ends (model.AuditHead), sealed.
+AUDIT_HEAD: Final = Table(
+    "audit_head",
+    METADATA,
+    Column("chain", String, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hubkeep.errors import NotFound
 from hubkeep.limits import (
@@ -23,7 +23,7 @@ from hubkeep.limits import (
 )
 from hubkeep.messaging.consumer_groups import ConsumerGroups
 from hubkeep.messaging.device_to_cloud import DeviceToCloud
-from hubkeep.model import ConsumerGroup, IdentityChange
+from hubkeep.model import AuditEntry, ConsumerGroup, IdentityChange
 from hubkeep.ports import Bus, Clock, FlowControlledLog, RecordRefusal
 from hubkeep.wire.amqp import Bounds
 
@@ -52,6 +52,7 @@ class AmqpListener:
         sessions: Sessions,
         admission: Admission,
         refuse: RecordRefusal,
+        audit: Callable[[AuditEntry], None],
         clock: Clock,
         limits: Limits,
         host_name: str,
@@ -61,7 +62,7 @@ class AmqpListener:
     ) -> None:
         self.authentication, self.to_cloud, self.log, self.sessions = authentication, to_cloud, log, sessions
         self.deliveries, self.twins, self.bus = deliveries, twins, bus
-        self.admission, self.refuse, self.clock, self.limits = admission, refuse, clock, limits
+        self.admission, self.refuse, self.audit, self.clock, self.limits = admission, refuse, audit, clock, limits
         self.host_name, self.events_name, self.created = host_name, events_name, created
         self.container_id = f"hubkeep-{uuid.uuid4().hex}"
         self.entity_names = frozenset({events_name.lower(), "messages/events"})

@@ -4,10 +4,11 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from hubkeep.errors import BadRequest, DeviceNotFound, HubError, MessageTooLarge, ModuleNotFound, on_wire
-from hubkeep.model import Principal, QueueName
+from hubkeep.model import Message, Principal, QueueName
 from hubkeep.wire.amqp import AmqpError, DeliveredRun, Delivery, Link, ReceivingLink, decode_message, rejected
 from hubkeep.wire.sas import percent_decoded
 
+from ..audited import entry_of
 from .addresses import segments
 from .endpoint import LinkEndpoint
 from .outcomes import Outcomes
@@ -23,10 +24,10 @@ _OPERATION: Final = "devicebound/transfer"
 class DeviceSender(LinkEndpoint):
     """One sender link of a back end. Messages are queued in the order in which they came."""
 
-    __slots__ = ("_connection", "_identity", "_link", "_outcomes", "_sending")
+    __slots__ = ("_connection", "_link", "_outcomes", "_principal", "_sending")
 
     def __init__(self, connection: "AmqpLink", link: ReceivingLink, principal: Principal) -> None:
-        self._connection, self._link, self._identity = connection, link, principal.name
+        self._connection, self._link, self._principal = connection, link, principal
         self._outcomes = Outcomes(connection, link)
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -67,7 +68,7 @@ class DeviceSender(LinkEndpoint):
         self._grant_more()
 
     def _refused(self, delivery_id: int, error: HubError, *, settled: bool) -> None:
-        self._connection.refused(error, _OPERATION, self._identity)
+        self._connection.refused(error, _OPERATION, self._principal.name)
         if settled:
             return  # the sender does not want to know
         row = on_wire(error)
@@ -87,16 +88,22 @@ class DeviceSender(LinkEndpoint):
             message = to_message(decode_message(payload))
         except AmqpError as failure:
             raise BadRequest("The message cannot be read.", reason=failure.description) from None
-        to_device = self._connection.listener.deliveries.to_device
         queue = addressee(message.system.to or "")
         try:
-            await to_device.send(queue, message)
+            await self._send_to(queue, message)
         except (DeviceNotFound, ModuleNotFound):
             # Python writes ids as they are, Node percent-encodes them; a per cent sign may be part of an id
             plain = QueueName(*map(percent_decoded, queue))
             if plain == queue:
                 raise
-            await to_device.send(plain, message)
+            await self._send_to(plain, message)
+
+    async def _send_to(self, queue: QueueName, message: Message) -> None:
+        listener = self._connection.listener
+        await listener.deliveries.to_device.send(queue, message)
+        target = f"{queue.device_id}/{queue.module_id}" if queue.module_id else queue.device_id
+        now = int(listener.clock.now() * 1000)
+        listener.audit(entry_of("commands", now, self._principal, self._connection.info, _OPERATION, target, "queued"))
 
 
 def addressee(to: str) -> QueueName:

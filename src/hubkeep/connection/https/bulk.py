@@ -64,6 +64,8 @@ class BulkSurface:
             for item, outcome in zip(items, outcomes, strict=True)
             if isinstance(outcome, HubError)
         ]
+        failed = len(errors)
+        exchange.detail = _told([f"{item.mode} {item.device_id}" for item in items], len(items) - failed)
         self._record(exchange, outcomes, [item.device_id for item in items])
         answer = json_answer({"isSuccessful": not errors, "errors": errors, "warnings": []})
         if errors:
@@ -90,6 +92,7 @@ class BulkSurface:
                 rotated.append({**of, "primaryKey": keys[0], "secondaryKey": keys[1]})
             elif isinstance(outcome, HubError):
                 errors.append({**of, "errorCode": on_wire(outcome).name, "errorStatus": refusal_text(outcome)})
+        exchange.detail = _told([f"{which} {'/'.join(filter(None, name))}" for name in names], len(rotated))
         self._record(exchange, outcomes, [device_id for device_id, _ in names])
         answer = json_answer({"policyKey": body.policy_key, "rotatedKeys": rotated, "errors": errors})
         if errors:
@@ -111,6 +114,11 @@ class BulkSurface:
             name, first = failed[0]
             reason = f"{len(failed)} of {len(outcomes)} records refused; the first is {name[:128]!r}: {first.reason}"
             self._refuse(BulkRefused(reason=reason, remedy=first.remedy), exchange)
+
+
+def _told(records: Sequence[str], done: int) -> str:
+    """For the audit: how many, and as many of them as its entry holds."""
+    return f"{done} of {len(records)}: {', '.join(records)}"
 
 
 def _list_of(value: Any) -> list[Any]:

@@ -18,13 +18,28 @@ _TRUSTED_FOR: Final = 1.0  # seconds: as soon as a disabled identity's links are
 
 
 class Exchange:
-    """What handlers get. values: what stood in the path, by name. principal: settled and authorised already."""
+    """What handlers get. values: what stood in the path, by name. principal: settled and authorised already.
 
-    __slots__ = ("form", "link", "open_again", "operation", "principal", "query", "request", "segments", "values")
+    detail: what a handler says of a change for the audit: which members, from what to what; never a secret.
+    """
+
+    __slots__ = (
+        "detail",
+        "form",
+        "link",
+        "open_again",
+        "operation",
+        "principal",
+        "query",
+        "request",
+        "segments",
+        "values",
+    )
 
     def __init__(self, request: web.BaseRequest, link: LinkInfo) -> None:
         self.request, self.link = request, link
         self.operation = "https"
+        self.detail = ""
         self.form: RefusalForm = "plain"
         self.segments: tuple[str, ...] = ()
         self.values: Mapping[str, str] = {}

@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from hubkeep.cloud.audit import Refusals
+from hubkeep.cloud.audit_trail import AuditTrail
 from hubkeep.cloud.policies import Policies
 from hubkeep.cloud.replays import Replays
 from hubkeep.device.access import AccessLists
@@ -25,7 +26,15 @@ from hubkeep.device.provisioning.allocation import Allocation
 from hubkeep.device.provisioning.enrolments import Enrolments
 from hubkeep.device.provisioning.registrations import Registrations
 from hubkeep.device.transfers import Transfers
-from hubkeep.errors import BadApiVersion, HubError, MessageTooLarge, MethodNotAllowed, RequestTimeout, UriTooLong
+from hubkeep.errors import (
+    BadApiVersion,
+    HubError,
+    MessageTooLarge,
+    MethodNotAllowed,
+    RequestTimeout,
+    UriTooLong,
+    on_wire,
+)
 from hubkeep.limits import HTTP_URI, Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.messaging.configurations import Configurations
@@ -37,10 +46,11 @@ from hubkeep.messaging.methods import Methods
 from hubkeep.messaging.retention import EventRetention
 from hubkeep.messaging.routing.event_sources import EventSources
 from hubkeep.messaging.twins import Twins
-from hubkeep.model import LinkInfo
+from hubkeep.model import AuditEntry, LinkInfo
 from hubkeep.ports import Clock, Event, EventLog
 
 from ..admission import Admission
+from ..audited import AUDITED, Audited, entry_of
 from ..authentication import Authentication
 from ..operations import OPERATIONS
 from ..sessions import Sessions
@@ -49,6 +59,7 @@ from . import methods as method_surface
 from . import twins as twin_surface
 from .access import AccessSurface
 from .answers import refusal_answer, standard_headers
+from .audit import AuditSurface
 from .authorities import AuthoritySurface
 from .blobs import BlobSurface
 from .bulk import BulkSurface
@@ -104,6 +115,7 @@ class HttpsListener:
         sessions: Sessions,
         admission: Admission,
         refusals: Refusals,
+        audit: AuditTrail,
         policies: Policies,
         consumer_groups: ConsumerGroups,
         event_sources: EventSources,
@@ -128,7 +140,7 @@ class HttpsListener:
         clock: Clock,
         limits: Limits,
     ) -> None:
-        self._authentication, self._refusals = authentication, refusals
+        self._authentication, self._refusals, self._audit = authentication, refusals, audit
         self.admission, self.clock, self.limits = admission, clock, limits
         self._tunnels: Mapping[str, LinkFactory] = {"mqtt": mqtt, "amqp": amqp}
         self.connections: set[HttpsConnection] = set()
@@ -175,6 +187,7 @@ class HttpsListener:
             ).endpoints(),
             *AccessSurface(access, sessions).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
+            *AuditSurface(audit).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 replays=replays,
@@ -260,7 +273,40 @@ class HttpsListener:
             connection.ticket.authenticated()
         if endpoint.dated and not place.is_dated:
             raise BadApiVersion(remedy="add ?api-version=2021-04-12").by("L-H7")
-        return await endpoint.handle(exchange)
+        audited = AUDITED.get(endpoint.operation)
+        return await (endpoint.handle(exchange) if audited is None else self._on_record(exchange, endpoint, audited))
+
+    async def _on_record(self, exchange: Exchange, endpoint: Endpoint, audited: Audited) -> web.StreamResponse:
+        """Carry out what the audit tells of. Raises StoreUnavailable where it cannot be told: the peer asks again."""
+        if audited.when == "before":
+            await self._audit.record(self._entry(exchange, audited, "asked"))
+            return await endpoint.handle(exchange)
+        try:
+            response = await endpoint.handle(exchange)
+        except BaseException as error:  # whoever goes away while it is carried out has perhaps changed something
+            tracking_id = self._recorded(error, exchange) if isinstance(error, HubError) else ""
+            outcome = _outcome(error)
+            self._audit.note(self._entry(exchange, audited, outcome, tracking_id))
+            raise
+        entry = self._entry(exchange, audited, str(response.status))
+        if audited.when == "after":
+            await self._audit.record(entry)
+        else:
+            self._audit.note(entry)
+        return response
+
+    def _entry(self, exchange: Exchange, audited: Audited, outcome: str, tracking_id: str = "") -> AuditEntry:
+        return entry_of(
+            audited.chain,
+            self._audit.now(),
+            exchange.principal,
+            exchange.link,
+            exchange.operation,
+            "/".join(exchange.values.values()),
+            outcome,
+            detail=exchange.detail,
+            tracking_id=tracking_id,
+        )
 
     async def _open(self, exchange: Exchange, endpoint: Endpoint, proof: LastProof) -> None:
         """Settle the principal and whether it may. Raises Unauthorized, Forbidden, recorded.
@@ -338,6 +384,13 @@ def _routes(endpoints: dict[str, Endpoint]) -> list[tuple[str, str, Endpoint]]:
     rows = [each for each in OPERATIONS if each.surface == "https"]
     addresses = [each.address.split(" ", 1) for each in rows]
     return [(method, pattern, endpoints[row.name]) for row, (method, pattern) in zip(rows, addresses, strict=True)]
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, HubError):
+        row = on_wire(error)
+        return f"{row.number} {row.name}"
+    return "cut short" if isinstance(error, asyncio.CancelledError | ConnectionError) else "failed"
 
 
 def _is_version(text: str) -> bool:

@@ -12,11 +12,12 @@ from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.model import Identity
 
+from ..audited import difference
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
 from .bodies import json_as
 from .exchange import Endpoint, Exchange
-from .service import AuthenticationBody, StatusReason, authentication_to_json, credentials_from
+from .service import AuthenticationBody, StatusReason, audited_members, authentication_to_json, credentials_from
 
 
 class ModuleBody(msgspec.Struct, rename="camel"):
@@ -66,10 +67,15 @@ class ModuleSurface:
             managed_by=wanted.managed_by,
             **credentials_from(wanted.authentication),
         )
+        before = None
         if etag:
             kept = wanted.authentication is None
-            return await self._answer(await self._identities.update(asked, etag, keep_authentication=kept))
-        return await self._answer(await self._identities.create(asked))
+            before = audited_members(await self._identities.get(device_id, module_id))
+            identity = await self._identities.update(asked, etag, keep_authentication=kept)
+        else:
+            identity = await self._identities.create(asked)
+        exchange.detail = difference(before, audited_members(identity))
+        return await self._answer(identity)
 
     async def delete(self, exchange: Exchange) -> web.StreamResponse:
         """DELETE /devices/{id}/modules/{module}"""

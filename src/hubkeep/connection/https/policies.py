@@ -14,6 +14,7 @@ from hubkeep.device.keys import key_from_text
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.model import Policy
 
+from ..audited import difference, secret
 from .answers import json_answer, no_content
 from .bodies import json_as
 from .exchange import Endpoint, Exchange
@@ -58,7 +59,10 @@ class PolicySurface:
         primary = key_from_text(wanted.primary_key, "primaryKey") if wanted.primary_key else None
         secondary = key_from_text(wanted.secondary_key, "secondaryKey") if wanted.secondary_key else None
         name = exchange.values["name"]
-        return json_answer(_json(await self._policies.define(name, wanted.rights, primary, secondary)))
+        before = self._policies.get(name)
+        policy = await self._policies.define(name, wanted.rights, primary, secondary)
+        exchange.detail = difference(_audited(before) if before is not None else None, _audited(policy))
+        return json_answer(_json(policy))
 
     async def delete(self, exchange: Exchange) -> web.StreamResponse:
         """DELETE /api/policies/{name}"""
@@ -68,7 +72,16 @@ class PolicySurface:
     async def regenerate(self, exchange: Exchange) -> web.StreamResponse:
         """POST /api/policies/{name}/regenerate: a new key in place of one of the two."""
         wanted = json_as(RegenerateBody, await exchange.body(HTTP_SERVICE_BODY.value))
+        exchange.detail = wanted.policy_key_type
         return json_answer(_json(await self._policies.regenerate(exchange.values["name"], wanted.policy_key_type)))
+
+
+def _audited(policy: Policy) -> dict[str, object]:
+    return {
+        "rights": permission_words(policy.permissions),
+        "primary key": secret(policy.primary_key),
+        "secondary key": secret(policy.secondary_key),
+    }
 
 
 def _json(policy: Policy) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hubkeep.limits import HTTP_SERVICE_BODY, LIST_TOP, STATUS_REASON
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.model import AuthenticationType, Identity
 
+from ..audited import difference, secret
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content, normal_etag
 from .bodies import documented, json_as
@@ -112,11 +113,14 @@ class ServiceSurface:
             raise BadRequest("The deviceId of the body is not the one of the address.")
         etag = normal_etag(exchange.request.headers.get("If-Match", ""))
         asked = _identity_from(wanted, device_id)
+        before = None
         if etag:
             kept = wanted.authentication is None
+            before = audited_members(await self._identities.get(device_id))
             identity = await self._identities.update(asked, etag, keep_authentication=kept)
         else:
             identity = await self._identities.create(asked)
+        exchange.detail = difference(before, audited_members(identity))
         return await self._answer(identity)
 
     async def delete(self, exchange: Exchange) -> web.StreamResponse:
@@ -167,6 +171,23 @@ def device_to_json(identity: Identity, waiting: int) -> dict[str, Any]:
     if identity.parent_scopes:
         value["parentScopes"] = list(identity.parent_scopes)
     return value
+
+
+def audited_members(identity: Identity) -> dict[str, object]:
+    """What the audit compares of an identity before and after a change."""
+    return {
+        "status": identity.status,
+        "status reason": identity.status_reason,
+        "authentication": identity.authentication,
+        "primary key": secret(identity.primary_key),
+        "secondary key": secret(identity.secondary_key),
+        "primary thumbprint": identity.primary_thumbprint,
+        "secondary thumbprint": identity.secondary_thumbprint,
+        "edge": identity.iot_edge,
+        "scope": identity.device_scope,
+        "parents": ", ".join(identity.parent_scopes),
+        "managed by": identity.managed_by,
+    }
 
 
 def authentication_to_json(identity: Identity) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from hubkeep.errors import PolicyNotFound, QuotaExceeded, ResourceLimit
-from hubkeep.limits import HTTP_SERVICE_BODY
-from hubkeep.model import EventSource
+from hubkeep.limits import AUDIT_PAGE, HTTP_SERVICE_BODY
+from hubkeep.model import AuditChain, EventSource
 
 from ..events import RetentionBody, SourceSwitch
 from ..policies import PolicyBody, RegenerateBody
@@ -42,6 +42,41 @@ class RecordedReplay(Told, rename=None):
     first_time: Time
     client: str
     fingerprint: str
+
+
+_Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class AuditedEntry(Told):
+    """Who did what to what. hash: SHA-256 over ``previous`` and a JSON array of sequence, chain, milliseconds, actor,
+    credential, surface, peer, operation, target, outcome, detail and trackingId.
+    """
+
+    number: Count
+    sequence: Count
+    time: Time
+    milliseconds: Count
+    chain: AuditChain
+    actor: str
+    credential: str
+    surface: str
+    peer: str
+    operation: str
+    target: str
+    outcome: str
+    detail: str
+    tracking_id: str
+    previous: _Hash
+    hash: _Hash
+
+
+class AuditEnd(Told):
+    """Where a chain ends. dropped: the last entry of its beginning that is not kept any more."""
+
+    chain: AuditChain
+    sequence: Count
+    hash: _Hash
+    dropped: Count
 
 
 class PartitionStatus(Told, rename=None):
@@ -108,6 +143,25 @@ _LIMIT: Final = HTTP_SERVICE_BODY.value
 _POLICY: Final = given(PolicyWithKeys, "The policy.")
 
 ROWS: Final[Mapping[str, Described]] = {
+    "admin/audit": Described(
+        "Show who did what",
+        given(list[AuditedEntry], "The newest first, or the oldest."),
+        query=(
+            Parameter("chain", AuditChain, "Of this kind alone."),
+            Parameter("actor", str, "A device, device/module, or `policy NAME`."),
+            Parameter("target", str, "What was acted on, and what lies below it."),
+            Parameter("operation", str, "As the list of operations names it."),
+            Parameter("from", str, "Not before this time (ISO 8601)."),
+            Parameter("to", str, "Before this time (ISO 8601)."),
+            Parameter("order", Literal["newest", "oldest"], "`newest` first by default."),
+            Parameter("page", Annotated[int, Meta(ge=0, le=2**62)], "Go on behind the entry of this number."),
+            Parameter("most", Annotated[int, Meta(ge=1, le=AUDIT_PAGE.value)], "At most so many: 100 by default."),
+        ),
+    ),
+    "admin/audit/heads": Described(
+        "Show where the chains of the audit end",
+        given(list[AuditEnd], "Kept elsewhere, an end shows later that nothing before it was taken away."),
+    ),
     "admin/refusals": Described(
         "Show what was refused, and why",
         given(list[RecordedRefusal], "The newest first."),
