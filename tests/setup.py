@@ -27,6 +27,7 @@ COMMANDS = {
     "openssl": "openssl",
     "setpriv": "util-linux",
     "softhsm2-util": "softhsm2",
+    "strace": "strace",
     "systemd-analyze": "systemd",
 }
 

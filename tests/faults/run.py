@@ -1,5 +1,6 @@
 """Kill a hub under load again and again, then read everything back: ``python tests/faults/run.py --kills 100``.
 
+``--points`` kills at each system call that writes instead, about a thousand, or at as many as it is given.
 ``--load telemetry`` is many devices that send as fast as they are told; ``--load mixed`` is cloud-to-device messages,
 twins and methods. Prints the ledger's findings, and how long each start took. Status 1 if anything was lost, altered,
 doubled or out of order, or a start took longer than ``--serving-within``.
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from faults.kill_points import kill_at_points
 from faults.ledger import Findings
 from faults.load import Load
 from faults.mixed_load import ENVIRONMENT, MixedFindings, MixedLoad
@@ -143,7 +145,10 @@ def main() -> None:
     parser.add_argument("--serving-within", type=float, default=2.0, help="seconds from start to ready")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--data", type=Path, help="kept, to be looked at; default: a folder that is removed")
+    parser.add_argument("--points", type=int, nargs="?", const=0, help="kill at system calls: so many, all without one")
     given = parser.parse_args()
+    if given.points is not None:
+        sys.exit(_points(given))
     print(f"seed {given.seed}: {given.kills} kills")
     with tempfile.TemporaryDirectory(prefix="hubkeep-faults-") as folder:
         data = given.data or Path(folder) / "data"
@@ -169,6 +174,19 @@ def _telemetry(given: argparse.Namespace, data: Path) -> tuple[list[float], list
     print(report.findings)
     print(f"acknowledged {report.rate:,.0f} a second, the time of restarts included; {dict(report.kinds)}")
     return report.starts, report.processor, not report.findings.faults
+
+
+def _points(given: argparse.Namespace) -> int:
+    """The exit status."""
+    with tempfile.TemporaryDirectory(prefix="hubkeep-faults-") as folder:
+        report = kill_at_points(given.data or Path(folder), given.points or None, given.seed)
+    print(f"seed {given.seed}: {report.moments} moments in {report.seconds:.0f} s, killed {dict(report.reached)}")
+    print(f"{report.acknowledged} writes acknowledged, {len(report.missed)} moments not reached")
+    for each in report.missed:
+        print(f"not reached: {each.of}, {each.point}")
+    for problem in report.problems:
+        print(problem)
+    return 1 if report.problems else 0
 
 
 def _mixed(given: argparse.Namespace, data: Path) -> tuple[list[float], list[float], bool]:

@@ -83,8 +83,7 @@ class Served:
         if not line:
             raise RuntimeError(f"the hub did not start: {process.communicate()[1]}")
         taken = time.monotonic() - began
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        self.start_cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        self.start_cpu = processor_time(process.pid)
         self.metrics = json.loads(line)["metrics"]
         threading.Thread(target=self._drain, args=(process.stderr,), daemon=True).start()
         return taken
@@ -242,3 +241,9 @@ class Served:
         client.close()
         reading.join(30)
         return events
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that the process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -4,6 +4,7 @@ import contextlib
 import random
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,20 @@ async def _forgotten(log: Any, folder: Path) -> bool:
     """Whether retention took the damaged record."""
     await log.retain(newer_than=1 << 60, at_most=1 << 40)
     return log.state(0).first_sequence > 5
+
+
+async def test_a_kill_while_the_file_is_made_leaves_a_journal_that_is_rolled_back(tmp_path: Path) -> None:
+    origin, found = tmp_path / "origin", tmp_path / "found"
+    origin.mkdir()
+    found.mkdir()
+    making = sqlite3.connect(origin / "events.db", isolation_level=None)
+    making.executescript("PRAGMA cache_size=1; BEGIN; CREATE TABLE half (x);")
+    making.executemany("INSERT INTO half VALUES (?)", [(b"x" * 4000,)] * 20)  # more than the cache: the file is written
+    for name in ("events.db", "events.db-journal"):
+        shutil.copyfile(origin / name, found / name)
+    making.close()
+    async with opened(found) as log:
+        await store(log, 0, b"first")
+        events, damages = await read_all(log)
+        assert [each.tail for each in events[0]] == [b"first"]
+        assert not damages

@@ -19,17 +19,8 @@ def keeping(size: int) -> Callable[[], Retention]:
     return lambda: Retention(24, size)
 
 
-class WrongClock(MovableClock):
-    """off: seconds by which the wall clock alone is wrong."""
-
-    off = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.off
-
-
 async def test_old_events_go_and_numbers_go_on(tmp_path: Path) -> None:
-    clock = WrongClock()
+    clock = MovableClock()
     async with opened(tmp_path, clock=clock) as log:
         job = RetentionJob(log, clock, keeping(1 << 40))
         await fill(log, 20)
@@ -55,7 +46,7 @@ async def test_more_than_one_transaction_of_old_events_goes_in_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hubkeep.store.event_file._FORGET_AT_ONCE", 7)
-    clock = WrongClock()
+    clock = MovableClock()
     async with opened(tmp_path, clock=clock) as log:
         await fill(log, 40)
         await RetentionJob(log, clock, keeping(0)).run()
@@ -63,24 +54,24 @@ async def test_more_than_one_transaction_of_old_events_goes_in_one_run(
 
 
 async def test_a_clock_that_jumps_ahead_deletes_nothing_until_it_said_so_for_ten_minutes(tmp_path: Path) -> None:
-    clock = WrongClock()
+    clock = MovableClock()
     async with opened(tmp_path, clock=clock) as log:
         job = RetentionJob(log, clock, keeping(1 << 40))
         await fill(log, 20)
-        clock.off = 10 * 365 * 24 * HOUR
+        clock.jump(10 * 365 * 24 * HOUR)
         for _ in range(9):
             await job.run()
             clock.move(60)
         assert [log.state(each).first_sequence for each in range(2)] == [0, 0]
-        clock.off /= 2  # another jump: the ten minutes begin anew
+        clock.jump(-5 * 365 * 24 * HOUR)  # another jump: the ten minutes begin anew
         for _ in range(9):
             await job.run()
             clock.move(60)
         assert [log.state(each).first_sequence for each in range(2)] == [0, 0]
-        clock.off = 0  # and back: nothing was lost, nothing is doubted any more
+        clock.jump(-5 * 365 * 24 * HOUR)  # and back: nothing was lost, nothing is doubted any more
         await job.run()
         assert [log.state(each).first_sequence for each in range(2)] == [0, 0]
-        clock.off = 10 * 365 * 24 * HOUR
+        clock.jump(10 * 365 * 24 * HOUR)
         for _ in range(12):
             await job.run()
             clock.move(60)
@@ -88,10 +79,10 @@ async def test_a_clock_that_jumps_ahead_deletes_nothing_until_it_said_so_for_ten
 
 
 async def test_a_wrong_clock_at_the_start_deletes_nothing_at_first(tmp_path: Path) -> None:
-    clock = WrongClock()
+    clock = MovableClock()
     async with opened(tmp_path, clock=clock) as log:
         await fill(log, 20)
-    clock.off = 365 * 24 * HOUR
+    clock.jump(365 * 24 * HOUR)
     async with opened(tmp_path, clock=clock) as log:
         newest = max(log.state(each).last_enqueued for each in range(2)) / 1000
         job = RetentionJob(log, clock, keeping(1 << 40), last_enqueued=newest)
@@ -100,10 +91,10 @@ async def test_a_wrong_clock_at_the_start_deletes_nothing_at_first(tmp_path: Pat
 
 
 async def test_a_clock_that_jumps_back_never_takes_enqueued_times_with_it(tmp_path: Path) -> None:
-    clock = WrongClock()
+    clock = MovableClock()
     async with opened(tmp_path, clock=clock) as log:
         await fill(log, 4)
-        clock.off = -10 * HOUR
+        clock.jump(-10 * HOUR)
         await fill(log, 4, seed=2)
         events, _ = await read_all(log)
         for partition in range(2):

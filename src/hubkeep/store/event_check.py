@@ -6,6 +6,7 @@ how far each partition was durable. And a raw scan finds whole transactions behi
 leaves.
 """
 
+import contextlib
 import logging
 import mmap
 import sqlite3
@@ -49,7 +50,7 @@ def check_what_was_left(path: Path, partitions: int, marker: Marker) -> Left:
     NotPermitted when the file cannot be opened or is not for this hub.
     """
     try:
-        connection = event_file.open_reader(path)
+        connection = _open_reader(path)
     except sqlite3.Error as error:
         raise cannot_open(path, error) from None
     try:
@@ -58,6 +59,21 @@ def check_what_was_left(path: Path, partitions: int, marker: Marker) -> Left:
         raise _located(connection, path, partitions, error) from None
     finally:
         connection.close()
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    """A file whose making was cut short is rolled back first, which a reader may not do.
+
+    Such a journal is of the moment before the file had its write-ahead log: nothing was ever stored in it.
+    """
+    try:
+        return event_file.open_reader(path)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return event_file.open_reader(path)
 
 
 def _check(connection: sqlite3.Connection, path: Path, partitions: int, marker: Marker) -> Left:

@@ -33,10 +33,10 @@ class MovableClock:
     """The machine's time plus what a test has moved it."""
 
     def __init__(self) -> None:
-        self._moved = 0.0
+        self._moved = self._jumped = 0.0
 
     def now(self) -> float:
-        return time.time() + self._moved
+        return time.time() + self._moved + self._jumped
 
     def monotonic(self) -> float:
         return time.monotonic() + self._moved
@@ -44,6 +44,10 @@ class MovableClock:
     def move(self, seconds: float) -> None:
         """Time passes at once: tokens expire, keep-alives lapse."""
         self._moved += seconds
+
+    def jump(self, seconds: float) -> None:
+        """The wall clock alone is set, as by an operator or a time server; negative for back. No time passes."""
+        self._jumped += seconds
 
 
 class HubInThread:
