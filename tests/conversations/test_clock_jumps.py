@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -24,14 +25,14 @@ def retention(monkeypatch: pytest.MonkeyPatch) -> "list[int]":
     """Retention runs all the time instead of once a minute; one entry for each run."""
     runs: list[int] = []
 
-    async def every(seconds: float, job: Callable[[], Awaitable[None]], name: str) -> None:
+    async def every(seconds: float, job: Callable[[], Awaitable[None]], name: str, **more: Any) -> None:
         async def counted() -> None:
             await job()
             runs.append(1)
 
         if name == "retention":
             await background.every(0.05, counted, name)
-        await background.every(seconds, job, name)
+        await background.every(seconds, job, name, **more)
 
     monkeypatch.setattr(composition, "every", every)
     return runs
