@@ -459,6 +459,24 @@ class CredentialUseStore(Protocol):
         """Of these devices and their modules, as far as they have two keys or thumbprints."""
 
 
+class TrustProof(NamedTuple):
+    """When a device last proved that it trusts a root (Unix seconds; 0: never), and from where."""
+
+    device_id: str
+    at: float
+    peer: str
+
+
+class TrustProofStore(Protocol):
+    """root: the SHA-256 of its certificate. A device's proofs go with it."""
+
+    async def record(self, root: str, proofs: Sequence[TrustProof]) -> None:
+        """Raises StoreUnavailable: nothing was written."""
+
+    async def of_fleet(self, root: str) -> Sequence[TrustProof]:
+        """Of every enabled device, by id; at 0 where there is none."""
+
+
 class AuthorityStore(Protocol):
     async def all(self) -> Sequence[Authority]: ...
 

@@ -69,6 +69,9 @@ class Tls(_Section):
         'old_versions = {mqtt = "1.0"}. WebSockets are of https.',
     )
     compat_suites: bool = Field(False, description="Adds ECDHE-CBC-SHA2 suites for old devices.")
+    canary_name: str = Field(
+        "", description="The host name that serves the chain of the incoming root; if not given, canary.HOST."
+    )
 
 
 class Events(_Section):

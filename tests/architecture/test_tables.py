@@ -91,6 +91,7 @@ def test_what_is_open_to_anybody_says_why() -> None:
         "cbs",
         "admin/openapi",
         "admin/trust-bundle",
+        "trust/bundle",
         "files/write",
         "revocation/list",
         "revocation/ask",

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from . import authorities
+from . import authorities, server_roots
 from .certificate_files import (
     key_pem,
     new_key,
@@ -37,7 +37,9 @@ app = typer.Typer(
     no_args_is_help=True, help="Certificates of devices: issue, renew, list, revoke, deny, verify; authorities (ca)."
 )
 app.add_typer(authorities.app, name="ca")
+app.add_typer(server_roots.app, name="root")
 app.command()(renew)
+app.command()(server_roots.rehearse)
 
 ReasonOption = Annotated[
     str,

@@ -262,6 +262,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/policies/delete", "https", "DELETE /api/policies/{name}", _ALL),
     Operation("admin/policies/regenerate", "https", "POST /api/policies/{name}/regenerate", _ALL),
     Operation("admin/openapi", "https", "GET /openapi.json", (), "the same for every hub, published with the source"),
+    Operation("trust/bundle", "https", "GET /trust/{version}", (), "public certificates, signed"),
+    Operation("admin/roots/get", "https", "GET /api/roots", _ALL),
+    Operation("admin/roots/prepare", "https", "POST /api/roots/prepare", _ALL),
+    Operation("admin/roots/rehearsal", "https", "GET /api/roots/rehearsal", _ALL),
+    Operation("admin/roots/switch", "https", "POST /api/roots/switch", _ALL),
+    Operation("admin/roots/roll-back", "https", "POST /api/roots/roll-back", _ALL),
     Operation("admin/trust-bundle", "https", "GET /api/trust-bundle", (), "public certificates only"),
 )
 

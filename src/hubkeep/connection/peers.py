@@ -6,6 +6,8 @@ from typing import Any, Final
 from hubkeep.limits import CLIENT_CERTIFICATE_BYTES, CLIENT_CERTIFICATES
 from hubkeep.model import LinkInfo, Surface
 
+from .server_names import took_other_chain
+
 _ENCODING_DER: Final = 2
 
 
@@ -19,6 +21,7 @@ def link_info(surface: Surface, transport: asyncio.BaseTransport) -> LinkInfo:
         (tls.version() or "") if tls is not None else "",
         websocket=bool(transport.get_extra_info("websocket")),
         certificates=_certificates(tls) if tls is not None else (),
+        canary=took_other_chain(tls),
     )
 
 

@@ -43,22 +43,25 @@ def ensure_server_certificates(
     write_secret: WriteSecret,
     *,
     rsa_root: bool = False,
+    generation: int = 1,
     now: dt.datetime | None = None,
 ) -> ServerCertificates:
     """Files below ``directory``: keys/, certificates/, trust-bundle.pem. Keeps what is there and still good.
 
     host_names: DNS names and IP addresses, the hub's own first. write_secret: writes a file of mode 0600 durably.
     rsa_root: of a new directory. An old one keeps its one root, which its clients trust.
+    generation: a number in the name of a new root: two roots of one name would be taken for each other.
     """
     now = now or dt.datetime.now(dt.UTC)
     certificates, keys = directory / "certificates", directory / "keys"
     certificates.mkdir(exist_ok=True)
     bundle = directory / "trust-bundle.pem"
     is_new = not (certificates / "root.pem").exists()
-    root = _ensured_root(directory, "root", host_names[0], now, write_secret)
+    title = f"{generation} of {host_names[0]}" if generation > 1 else f"of {host_names[0]}"
+    root = _ensured_root(directory, "root", title, now, write_secret)
     above: dict[str, _Root] = {"ecdsa": root, "rsa": root}
     if (certificates / "root-rsa.pem").exists() or (rsa_root and is_new):
-        above["rsa"] = _ensured_root(directory, "root-rsa", host_names[0], now, write_secret)
+        above["rsa"] = _ensured_root(directory, "root-rsa", title, now, write_secret)
     if not bundle.exists():
         _write_public(bundle, b"".join(dict.fromkeys(_pem(each.certificate) for each in above.values())))
     chains = []
@@ -74,17 +77,48 @@ def ensure_server_certificates(
     return ServerCertificates(bundle, chains)
 
 
-def _ensured_root(directory: Path, name: str, host_name: str, now: dt.datetime, write_secret: WriteSecret) -> _Root:
+def _ensured_root(directory: Path, name: str, ending: str, now: dt.datetime, write_secret: WriteSecret) -> _Root:
     """root: on P-256. root-rsa: for clients that can do RSA alone, which must find RSA up to the root (4.3)."""
     path, key_path = directory / "certificates" / f"{name}.pem", directory / "keys" / f"{name}.key"
     if path.exists() and key_path.exists():
         return _Root(x509.load_pem_x509_certificate(path.read_bytes()), _load_key(key_path))
     key: _Key = rsa.generate_private_key(65537, 3072) if name == "root-rsa" else ec.generate_private_key(ec.SECP256R1())
-    title = f"Hubkeep RSA root of {host_name}" if name == "root-rsa" else f"Hubkeep root of {host_name}"
+    title = f"Hubkeep RSA root {ending}" if name == "root-rsa" else f"Hubkeep root {ending}"
     certificate = _root(key, title, now)
     write_secret(key_path, _key_pem(key))
     _write_public(path, _pem(certificate))
     return _Root(certificate, key)
+
+
+def crossed(chain: Path, old: Path, new: Path, now: dt.datetime | None = None) -> None:
+    """Put beside ``chain`` one that clients of the old root take too: NAME.crossed.pem.
+
+    In it the key of the root below ``new`` is vouched for by the one below ``old``, as long as that lasts (4.3).
+    """
+    now = now or dt.datetime.now(dt.UTC)
+    is_rsa = chain.stem.endswith("rsa")
+    certificate, _ = _root_for(new, is_rsa=is_rsa)
+    above, above_key = _root_for(old, is_rsa=is_rsa)
+    days = (above.not_valid_after_utc - now + _BEFORE).days
+    cross = (
+        _builder(certificate.subject, above.subject, certificate, now, days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(_above(above), critical=False)
+        .sign(above_key, hashes.SHA256())
+    )
+    _write_public(chain.with_suffix(".crossed.pem"), chain.read_bytes() + _pem(cross))
+
+
+def _root_for(directory: Path, *, is_rsa: bool) -> _Root:
+    name = "root-rsa" if is_rsa and (directory / "certificates" / "root-rsa.pem").exists() else "root"
+    certificate = x509.load_pem_x509_certificate((directory / "certificates" / f"{name}.pem").read_bytes())
+    return _Root(certificate, _load_key(directory / "keys" / f"{name}.key"))
+
+
+def _above(root: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    key_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id)
 
 
 def _serves(path: Path, host_names: Sequence[str], now: dt.datetime) -> bool:
@@ -115,7 +149,6 @@ def _server(
             names.append(x509.IPAddress(ipaddress.ip_address(name)))
         except ValueError:
             continue
-    root_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host_names[0][:64])])
     return (
         _builder(subject, root.subject, key, now, _SERVER_DAYS)
@@ -125,12 +158,14 @@ def _server(
             _usage(digital_signature=True, key_encipherment=isinstance(key, rsa.RSAPrivateKey)), critical=True
         )
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(root_id), critical=False)
+        .add_extension(_above(root), critical=False)
         .sign(root_key, hashes.SHA256())
     )
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: _Key, now: dt.datetime, days: int) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: _Key | x509.Certificate, now: dt.datetime, days: int
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -18,6 +18,8 @@ from typing import Any, Final
 from hubkeep.limits import CLIENT_CERTIFICATE_BYTES
 from hubkeep.settings import Tls
 
+from . import server_names
+
 log = logging.getLogger(__name__)
 
 _VERSIONS: Final = {
@@ -66,6 +68,20 @@ class ListenerContexts:
         """listener: https, mqtt or amqp."""
         return self._old.get(listener, self._usual)
 
+    def serve(self, chains: Sequence[tuple[Path, Path]]) -> None:
+        """Others from now on, to new handshakes. Raises as ``reload``."""
+        before, self._chains = self._chains, chains
+        try:
+            self.reload()
+        except (ssl.SSLError, OSError):
+            self._chains = before
+            raise
+
+    def answer_for(self, name: str, others: "ListenerContexts") -> None:
+        """To clients that dial ``name`` (SNI), the chains of ``others``. See server_names."""
+        for listener in ("https", "mqtt", "amqp"):
+            server_names.answer_for(name, pointer(self.of(listener)), pointer(others.of(listener)), openssl())
+
     def reload(self) -> None:
         """Read the files again. Raises ssl.SSLError or OSError; then the old chains are served on."""
         for context in self._all():
@@ -93,26 +109,26 @@ def _context(settings: Tls, *, accept_any_client: bool, oldest: str = "") -> ssl
     context.num_tickets = 0
     if accept_any_client:
         context.verify_mode = ssl.CERT_OPTIONAL
-        _openssl().SSL_CTX_set_verify(_pointer(context), _VERIFY_PEER, _ACCEPT_ALL)
+        openssl().SSL_CTX_set_verify(pointer(context), _VERIFY_PEER, _ACCEPT_ALL)
         _set_what_python_cannot(context)
     return context
 
 
 def _set_what_python_cannot(context: ssl.SSLContext) -> None:
-    control, pointer = _openssl().SSL_CTX_ctrl, _pointer(context)
+    control, where = openssl().SSL_CTX_ctrl, pointer(context)
     # beyond it OpenSSL ends the handshake; each certificate has three bytes of length in the message
-    control(pointer, _SET_MAX_CERT_LIST, CLIENT_CERTIFICATE_BYTES.value + 64, None)
+    control(where, _SET_MAX_CERT_LIST, CLIENT_CERTIFICATE_BYTES.value + 64, None)
     # without tickets, TLS 1.2 would still resume by session id
-    control(pointer, _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
+    control(where, _SET_SESSION_CACHE_MODE, _SESSION_CACHE_OFF, None)
     # else SECLEVEL=0 lets SHA-1 into TLS 1.2 as well
-    control(pointer, _SET_SIGNATURES_LIST, 0, _SIGNATURES.encode())
+    control(where, _SET_SIGNATURES_LIST, 0, _SIGNATURES.encode())
     for groups in _GROUPS:
-        if control(pointer, _SET_GROUPS_LIST, 0, groups.encode()) == 1:
+        if control(where, _SET_GROUPS_LIST, 0, groups.encode()) == 1:
             break
 
 
 @functools.cache
-def _openssl() -> Any:
+def openssl() -> Any:
     """The libssl that Python's own module is linked with."""
     import _ssl  # noqa: PLC0415  # its file names the library
 
@@ -124,7 +140,7 @@ def _openssl() -> Any:
     return library
 
 
-def _pointer(context: ssl.SSLContext) -> int:
+def pointer(context: ssl.SSLContext) -> int:
     """The SSL_CTX of a context: the first member behind the object's head."""
     address = ctypes.c_void_p.from_address(id(context) + object.__basicsize__).value
     assert address is not None

@@ -19,6 +19,7 @@ class LinkInfo(msgspec.Struct, frozen=True, gc=False):
     client: str = ""  # user agent, DeviceClientType or container id: diagnostic text of the peer, never trusted
     websocket: bool = False
     certificates: tuple[bytes, ...] = ()  # DER, the leaf first, as the peer showed them: they prove its key alone
+    canary: bool = False  # it took the chain of the canary name, which ends in the incoming root alone
 
     def __repr__(self) -> str:
         return f"LinkInfo({self.surface!r}, {self.peer!r}, {self.tls!r}, {len(self.certificates)} certificates)"

@@ -13,7 +13,7 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.audit_trail import AuditTrail
 from hubkeep.cloud.policies import Policies
 from hubkeep.cloud.replays import Replays
-from hubkeep.cloud.secrets import open_seal, write_secret
+from hubkeep.cloud.secrets import open_seal
 from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission, Arrivals, FailedLogins, FailedPairs, counted_source
 from hubkeep.connection.amqp.listener import AmqpListener
@@ -27,15 +27,16 @@ from hubkeep.connection.event_encoding import AmqpEventEncoding, described
 from hubkeep.connection.https.files import FileUpload
 from hubkeep.connection.https.health import HealthPages
 from hubkeep.connection.https.listener import HttpsListener
+from hubkeep.connection.https.roots import RootSurface
 from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.registration_credentials import RegistrationCredentials
-from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContexts
 from hubkeep.device.access import AccessLists
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.credential_uses import CredentialUses
 from hubkeep.device.identities import Identities
+from hubkeep.device.trust_proofs import TrustProofs
 from hubkeep.errors import StoreUnavailable
 from hubkeep.limits import Limits
 from hubkeep.messaging.cloud_to_device import CloudToDevice
@@ -75,6 +76,7 @@ from .health import samples, status, unhealthy
 from .hub import Hub
 from .listening import listen, listen_metrics, most_connections, see_off
 from .provisioning import open_provisioning
+from .server_roots import noted_by, opened_rollover, signed_bundle
 
 log = logging.getLogger(__name__)
 
@@ -165,14 +167,15 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         credential_uses = CredentialUses(registry.credential_uses, groups, bus, clock)
         sessions = Sessions(bus, changes, access.refusal, clock, limits)
         names = host_names(settings)
-        certificates = ensure_server_certificates(directory, names, write_secret, rsa_root=settings.mode == "serve")
+        rollover = opened_rollover(settings, names)
+        proofs = TrustProofs(registry.trust_proofs, clock)
         provisioning = await open_provisioning(
             settings,
             registry,
             identities,
             certification,
             twins,
-            certificates.trust_bundle,
+            rollover.trust_bundle,
             clock,
             limits,
             refusals.record,
@@ -189,13 +192,13 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             policies.get,
             device_trust(certification, identities, clock),
             RegistrationCredentials(provisioning.enrolments, certification.denials.find, clock),
-            host_names=names,
+            host_names=[*names, rollover.canary_name] if rollover.canary_name else names,
             events_name=settings.events.name,
             clock=clock,
             limits=limits,
             changes=changes,
             access=access.refusal,
-            used=credential_uses.note,
+            used=noted_by(credential_uses.note, proofs.note),
             accepted=accepted,
             failed=FailedLogins(limits, clock, source),
             failed_pairs=FailedPairs(clock, source),
@@ -204,7 +207,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         admission = Admission(
             limits, most_connections(), authentication.failed.blocked, Arrivals(limits, clock), source
         )
-        tls = ListenerContexts(certificates.chains, settings.tls)
+        tls = ListenerContexts(rollover.chains, settings.tls)
+        rollover.serve(tls, lambda chains: ListenerContexts(chains, settings.tls))
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 
         device_twins = DeviceTwins(twins, authentication, refusals.record, clock)
@@ -246,7 +250,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             consumer_groups=consumer_groups,
             created=event_log.created,
         )
-        hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, certificates.trust_bundle, certification)
+        hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, rollover.trust_bundle, certification)
         file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
         hub.file_upload, hub.id_scope = file_upload, provisioning.enrolments.id_scope
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals, limits)
@@ -281,7 +285,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             decode_event=described,
             mqtt=mqtt.protocol,
             amqp=amqp.protocol,
-            trust_bundle=certificates.trust_bundle,
+            trust_bundle=rollover.trust_bundle,
+            roots=RootSurface(rollover, signed_bundle(settings, rollover, hub.id_scope, clock), proofs),
             status=lambda: status(hub, event_log, registry, sessions, retention.now),
             settle=activity.settle,
             file_upload=file_upload,
@@ -329,6 +334,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, feedback.tend, "feedback"),
             (600.0, provisioning.registrations.sweep, "registrations"),
             (1.0, certification.uses.flush, "uses of certificates"),
+            (1.0, proofs.flush, "proofs of trust"),
             (3600.0, certification.denials.tidy, "the deny-list"),
             (3600.0, certification.approvals.tidy, "certificate requests"),
             (30.0, certification.lists.fetch_due, "revocation lists"),
@@ -347,6 +353,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)
         up.push_async_callback(certification.uses.flush)
+        up.push_async_callback(proofs.flush)
         up.push_async_callback(credential_uses.flush_all)
         up.push_async_callback(replays.flush)
 

@@ -62,6 +62,7 @@ from .retention import SqlRetention
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
 from .transfers import SqlTransfers
+from .trust_proofs import SqlTrustProofs
 from .twins import SqlTwins, delete_leaves, fresh_row, twin_of_row
 from .uploads import SqlUploads
 from .writer import Row, Writer, read, unavailable
@@ -114,6 +115,7 @@ class Registry:
         self.revocation_lists = SqlRevocationLists(writer, reading)
         self.access = SqlAccess(writer, reading)
         self.credential_uses = SqlCredentialUses(writer, reading)
+        self.trust_proofs = SqlTrustProofs(writer, reading)
         self.refusals = SqlRefusals(writer, reading)
         self.replays = SqlReplays(writer, reading)
         self.commits = GroupCommit(writer)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0028"  # the newest migration
+HEAD: Final = "0029"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -589,4 +589,15 @@ AUDIT_HEAD: Final = Table(
     METADATA,
     Column("chain", String, primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
+)
+
+# Which devices have proved that they trust which root of the hub; a trigger takes a device's rows with it.
+TRUST_PROOF: Final = Table(
+    "trust_proof",
+    METADATA,
+    Column("device_id", String, primary_key=True),
+    Column("root", String, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("peer", String, nullable=False),
+    sqlite_with_rowid=False,
 )

@@ -82,6 +82,7 @@ from .queries import QuerySurface
 from .registration_records import RegistrationRecordSurface
 from .registrations import RegistrationSurface
 from .revocation import RevocationSurface
+from .roots import RootSurface
 from .transfers import TransferSurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
@@ -132,6 +133,7 @@ class HttpsListener:
         mqtt: LinkFactory,
         amqp: LinkFactory,
         trust_bundle: Path,
+        roots: RootSurface,
         status: Callable[[], dict[str, Any]],
         settle: Callable[[], Awaitable[None]],
         file_upload: FileUpload | None,
@@ -185,6 +187,7 @@ class HttpsListener:
                 certification.approvals,
                 clock,
             ).endpoints(),
+            *roots.endpoints(),
             *AccessSurface(access, sessions).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
             *AuditSurface(audit).endpoints(),

@@ -36,7 +36,7 @@ from hubkeep.model import Permission
 
 from ...operations import OPERATIONS, Operation
 from ...registration_documents import refused_number
-from . import access, administration, certification, messages, provisioning, registry, transfers, twins
+from . import access, administration, certification, messages, provisioning, registry, roots, transfers, twins
 from .rows import JSON, Answer, Body, Described, Parameter, Time, Told
 
 API_VERSION: Final = "2021-04-12"
@@ -47,6 +47,7 @@ ROWS: Final[Mapping[str, Described]] = {
     **messages.ROWS,
     **provisioning.ROWS,
     **administration.ROWS,
+    **roots.ROWS,
     **access.ROWS,
     **certification.ROWS,
 }
@@ -70,6 +71,7 @@ TITLES: Final[Mapping[str, str]] = {
     "groups": "Provisioning: groups",
     "est": "Enrolment over Secure Transport",
     "revocation": "Revocation",
+    "trust": "Trust of devices in the hub",
     "admin": "Administration",
 }
 
@@ -94,6 +96,7 @@ _VALUES: Final[Mapping[str, tuple[str, Any, str]]] = {
     "request": ("request", _TEXT, "A certificate request's id; of OCSP, base64 of the request (DER), percent-encoded."),
     "label": ("label", _TEXT, "An own authority; of cacerts also `servers`."),
     "mark": ("mark", _TEXT, "What an entry of the deny-list is called."),
+    "version": ("version", _TEXT, "A number, or `latest`."),
     "upload": ("correlationId", _TEXT, "From the answer that told where to upload to."),
     "scope": ("idScope", _TEXT, "Of the provisioning service."),
     "registration": ("registrationId", _TEXT, "The device's name in provisioning, in any case."),
