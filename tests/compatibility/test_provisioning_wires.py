@@ -137,7 +137,7 @@ def test_python_clients_are_refused(shared_hub: HubInThread, device_id: str) -> 
     assert "disabled" in str(disabled.value.__cause__)
 
 
-NODE = ("mqtt", "mqtt-ws")
+NODE = ("mqtt", "mqtt-ws", "amqp", "amqp-ws")
 
 
 def test_node_clients(shared_hub: HubInThread, device_id: str, tmp_path: Path, node: Any) -> None:

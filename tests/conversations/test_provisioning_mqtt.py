@@ -37,10 +37,10 @@ def connack(hub: HubInThread, packet: bytes, **options: Any) -> int:
         return answer[1][1]
 
 
-def registering(hub: HubInThread, name: str, qos: int = 1, sock: Any = None) -> MqttPeer:
+def registering(hub: HubInThread, name: str, qos: int = 1, sock: Any = None, keep_alive: int = 60) -> MqttPeer:
     """Connected and subscribed."""
     peer = MqttPeer(hub, sock)
-    peer.send(login(hub, name, clean=False))
+    peer.send(login(hub, name, clean=False, keep_alive=keep_alive))
     assert peer.read() == (0x20, b"\0\0")
     peer.send(subscribe([(RESPONSES, qos)], packet_id=7))
     assert peer.read() == (0x90, b"\0\x07" + bytes((qos,)))
@@ -256,10 +256,10 @@ def test_it_is_no_device_of_the_hub_and_leaves_no_session(hub: HubInThread, devi
 def test_it_may_take_ten_minutes(device_id: str) -> None:
     with HubInThread() as hub:
         enrol(hub, device_id)
-        with registering(hub, device_id) as peer:
-            hub.clock.move(599)
+        with registering(hub, device_id, keep_alive=0) as peer:
+            hub.clock.move(590)
             assert peer.is_open()
-            hub.clock.move(2)
+            hub.clock.move(20)
             assert peer.is_closed()
 
 
@@ -282,3 +282,9 @@ def test_in_mqtt_5_it_is_told_why(hub: HubInThread, device_id: str) -> None:
         answer = peer.read()
         assert answer is not None
         assert answer[1][1] == 0
+
+
+def test_a_device_of_the_hub_may_be_called_registrations(hub: HubInThread) -> None:
+    with MqttPeer.logged_in(hub, "registrations") as peer:
+        peer.send(publish("devices/registrations/messages/events/"))
+        assert peer.read() == (PUBACK, b"\0\x01")

@@ -27,6 +27,7 @@ from security.credentials import (
 __all__ = ["subjects"]
 
 LISTED: Final[Mapping[str, str]] = PERMISSIONS["amqp"]
+SCOPE: Final = "0ne-of-the-hub"  # stands for the hub's own
 UNLISTED: Final = (
     *("sender /messages/events", "sender /messages/servicebound/feedback", "receiver /messages/devicebound"),
     *("receiver /", "sender /devices", f"sender /devices/{DEVICE}", "receiver $nothing", f"sender {EVENTS}"),
@@ -43,7 +44,7 @@ class Case(NamedTuple):
 
 
 def filled(address: str, device: str, module: str) -> str:
-    values = {"device": device, "part": module, "events": EVENTS}
+    values = {"device": device, "part": module, "events": EVENTS, "scope": SCOPE, "registration": device}
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], address)
 
 
@@ -75,7 +76,8 @@ def cases_of(credential: Credential) -> Iterator[Case]:
 
 def refusal(peer: AmqpPeer, case: Case, handle: int) -> str:
     """Why the hub refuses the link; empty when it accepts it."""
-    answer = peer.attach(case.address, handle=handle, receiver=case.role == "receiver")
+    address = case.address.replace(SCOPE, peer.hub.id_scope)
+    answer = peer.attach(address, handle=handle, receiver=case.role == "receiver")
     if (answer.source is not None) or (answer.target is not None):
         peer.send(Detach(handle, True))
         peer.expect(Detach)

@@ -103,9 +103,9 @@ class DeviceRegistrations:
 
         return await self._answered(work(), principal, link, operation)
 
-    def refusal(self, error: HubError, principal: Principal, link: LinkInfo, operation: str) -> RegistrationAnswer:
-        """An error as the device reads it; recorded."""
-        tracking_id = self._refuse(error, link, identity=principal.name, operation=operation)
+    def refusal(self, error: HubError, name: str, link: LinkInfo, operation: str) -> RegistrationAnswer:
+        """An error as the device reads it; recorded. name: of the principal."""
+        tracking_id = self._refuse(error, link, identity=name, operation=operation)
         status = on_wire(error).http
         retry_after = getattr(error, "retry_after", _BUSY_FOR if status >= 500 else None)
         body = provisioning_refusal(error, tracking_id, self._clock.now())
@@ -118,10 +118,10 @@ class DeviceRegistrations:
             self._check(principal)
             return await work
         except HubError as error:
-            return self.refusal(error, principal, link, operation)
+            return self.refusal(error, principal.name, link, operation)
         except Exception:
             log.exception("%s failed", operation)
-            return self.refusal(HubError(reason="a fault of the hub, see its log"), principal, link, operation)
+            return self.refusal(HubError(reason="a fault of the hub, see its log"), principal.name, link, operation)
         finally:
             if hasattr(work, "close"):
                 work.close()

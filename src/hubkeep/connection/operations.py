@@ -156,6 +156,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("registrations/own", "https", "POST /{scope}/registrations/{registration}", _REGISTER),
     Operation("registrations/connect", "mqtt", "CONNECT {scope}/registrations/{registration}", _REGISTER),
     Operation("registrations/request", "mqtt", "PUBLISH $dps/registrations/", _REGISTER, "of the link's own device"),
+    Operation("registrations/attach", "amqp", "both {scope}/registrations/{registration}", _REGISTER),
     # the provisioning service: back ends
     Operation("enrolments/put", "https", "PUT /enrollments/{registration}", _ENROL),
     Operation("enrolments/get", "https", "GET /enrollments/{registration}", _ENROLMENTS),

@@ -238,6 +238,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             log=event_log,
             deliveries=deliveries,
             twins=device_twins,
+            registrations=device_registrations,
             bus=bus,
             sessions=sessions,
             admission=admission,

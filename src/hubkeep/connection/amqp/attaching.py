@@ -18,6 +18,7 @@ from .endpoint import LinkEndpoint
 from .methods import MethodAnswers, MethodRequests
 from .queues import InputsLink, device_bound, feedback, file_notifications
 from .readers import Reader
+from .registering import attach_registrant, registrant_address
 from .sending import DeviceSender
 from .telemetry import TelemetryLink
 from .twin import TwinAnswers, TwinRequests
@@ -78,7 +79,11 @@ async def _attach(connection: "AmqpLink", link: Link) -> None:
     path = segments(link.source.address if link.is_sender else link.target.address)
     role: Role = "receiver" if link.is_sender else "sender"
     words = tuple(each.lower() for each in path)
-    if words in {("$cbs",), ("$management",)}:
+    if (registrant := registrant_address(path)) is not None:
+        await attach_registrant(connection, link, registrant)
+    elif connection.rights.registrant is not None:
+        raise Unauthorized(reason=f"a device that registers has no link to {'/'.join(path)[:128]!r}")
+    elif words in {("$cbs",), ("$management",)}:
         connection.attach_node(link, words[0])
     elif (device := device_address(path)) is not None:
         await _attach_device(connection, link, role, device)

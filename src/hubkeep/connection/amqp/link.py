@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from hubkeep.errors import BadRequest, HubError, LinkStolen, ServerBusy, Unauthorized, on_wire
+from hubkeep.limits import REGISTRATION_LINK
 from hubkeep.model import LinkInfo, Principal
 from hubkeep.wire.amqp import (
     AmqpError,
@@ -28,13 +29,16 @@ from hubkeep.wire.amqp import (
     Settled,
     State,
 )
+from hubkeep.wire.sas import percent_decoded
 
 from ..admission import Ticket
+from ..device_registrations import registrant_name
 from ..peers import is_out_of_measure, link_info
 from .attaching import attach
 from .endpoint import Attached, LinkEndpoint, Presence
 from .outcomes import Outcomes
-from .requests import Cbs, Management
+from .registering import OPERATION, RegistrationNode
+from .requests import Cbs, Management, RequestNode
 from .rights import Rights
 
 if TYPE_CHECKING:
@@ -84,7 +88,7 @@ class AmqpLink(asyncio.Protocol):
         self.rights = Rights(listener.authentication, listener.limits.amqp_tokens)
         self._presences: dict[tuple[str, str], Presence] = {}
         self._attached: dict[Link, Attached] = {}
-        self._nodes = {"$cbs": Cbs(self), "$management": Management(self)}
+        self._nodes: dict[str, RequestNode] = {"$cbs": Cbs(self), "$management": Management(self)}
         self._busy: asyncio.Task[None] | None = None
         self._paused = self._flush_queued = self._awaits_relief = False
         self._clogged: float | None = None  # since when no byte of what waits to go out was taken
@@ -231,6 +235,9 @@ class AmqpLink(asyncio.Protocol):
         if not self.rights and monotonic - self._connected_at > self.listener.limits.amqp_authenticate_within:
             self.close("amqp:unauthorized-access", "no authorisation in time")
             return
+        if self.rights.registrant is not None and monotonic - self._connected_at > REGISTRATION_LINK.value:
+            self.close("amqp:connection:forced", "a device may not take this long to register")
+            return
         if self._is_stalled(monotonic):
             self.refused(ServerBusy(reason="the peer does not read what it is sent"), "amqp")
             self._transport.abort()
@@ -333,13 +340,20 @@ class AmqpLink(asyncio.Protocol):
             if len(parts) == 3:
                 user, password = (part.decode(errors="replace") for part in parts[1:])
                 try:
-                    self.authorised(await self.listener.authentication.plain(user, password, self.info))
+                    self.authorised(await self._plain(user, password))
                     ok = True
                 except HubError as error:
                     self.refused(error, "sasl", user)
         elif not ok:
             self.refused(Unauthorized(reason=f"SASL mechanism {event.mechanism[:64]!r} is not offered"), "sasl")
         self._engine.sasl_outcome(ok=ok)
+
+    async def _plain(self, user: str, password: str) -> Principal:
+        """Raises Unauthorized, recorded."""
+        if (name := registrant_name(percent_decoded(user))) is None:
+            return await self.listener.authentication.plain(user, password, self.info)
+        # no token at all is refused as a bad one is: the certificate of the handshake does not stand in for it here
+        return await self.listener.registrations.connect(name, password or "-", self.info, operation=OPERATION)
 
     # -- links -------------------------------------------------------------------------------------------------------
 
@@ -361,6 +375,12 @@ class AmqpLink(asyncio.Protocol):
         node = self._nodes[name]
         self.attach(link, node)
         node.accept(link)
+
+    def registration_node(self) -> RequestNode:
+        """Where a device that registers asks."""
+        if "registrations" not in self._nodes:
+            self._nodes["registrations"] = RegistrationNode(self)
+        return self._nodes["registrations"]
 
     def presence_of(self, principal: Principal) -> Presence:
         """The identity is present on this connection; its links on another one are stolen."""

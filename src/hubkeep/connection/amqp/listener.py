@@ -30,6 +30,7 @@ from hubkeep.wire.amqp import Bounds
 from ..admission import Admission
 from ..authentication import Authentication
 from ..deliveries import Deliveries
+from ..device_registrations import DeviceRegistrations
 from ..device_twins import DeviceTwins
 from ..event_encoding import ingress_stamp
 from ..sessions import Sessions
@@ -48,6 +49,7 @@ class AmqpListener:
         log: FlowControlledLog,
         deliveries: Deliveries,
         twins: DeviceTwins,
+        registrations: DeviceRegistrations,
         bus: Bus,
         sessions: Sessions,
         admission: Admission,
@@ -61,7 +63,7 @@ class AmqpListener:
         created: int,
     ) -> None:
         self.authentication, self.to_cloud, self.log, self.sessions = authentication, to_cloud, log, sessions
-        self.deliveries, self.twins, self.bus = deliveries, twins, bus
+        self.deliveries, self.twins, self.bus, self.registrations = deliveries, twins, bus, registrations
         self.admission, self.refuse, self.audit, self.clock, self.limits = admission, refuse, audit, clock, limits
         self.host_name, self.events_name, self.created = host_name, events_name, created
         self.container_id = f"hubkeep-{uuid.uuid4().hex}"

@@ -79,8 +79,7 @@ class RequestNode(LinkEndpoint):
         """Take one request; its answer goes to the receiver of the same session."""
         if not delivery.settled:
             link.settle(delivery.delivery_id, delivery.delivery_id, ACCEPTED)
-        if link.credit < _CREDIT // 2:
-            link.grant(_CREDIT)
+        self._grant_more(link)
         self._connection.flush()
         request = AmqpMessage()
         extra: dict[str, Any] = {}
@@ -107,6 +106,14 @@ class RequestNode(LinkEndpoint):
             application_properties={"status-code": Int(status), "status-description": text, **extra},
             value=value,
         )
+        self._put(link, reply_to, answer)
+
+    def _grant_more(self, link: ReceivingLink) -> None:
+        if link.credit < _CREDIT // 2:
+            link.grant(_CREDIT)
+
+    def _put(self, link: ReceivingLink, reply_to: Any, answer: bytes) -> None:
+        """To the receiver of the request's session; it waits for credit."""
         receiver = self._receiver(link, reply_to)
         if receiver is None:
             return

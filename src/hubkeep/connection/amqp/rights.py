@@ -27,10 +27,20 @@ class Rights:
         """Somebody who is authorised here, for the record of a refusal; empty for nobody."""
         return next((principal.name for each in (self._identities, self._policies) for principal in each.values()), "")
 
+    @property
+    def registrant(self) -> Principal | None:
+        """The device that registers on this connection; it may do nothing else here."""
+        return next((each for each in self._policies.values() if each.registration is not None), None)
+
     def add(self, principal: Principal) -> None:
         """A proven credential; a newer one of the same scope replaces it. Raises TooManyTokens, and Unauthorized
         for a second identity that one certificate would prove (device-protocols 6)."""
         key = (principal.name, principal.scope)
+        if self and (principal.registration is not None or self.registrant is not None):
+            raise Unauthorized(
+                reason=f"{self.name} is authorised here: a connection on which a device registers is for that alone",
+                remedy="open a connection for each",
+            )
         if principal.scope not in self._identities and key not in self._policies and self._is_full():
             raise TooManyTokens(reason=f"{self._most} authorisations live on this connection")
         if principal.auth_type == "x509" and any(

@@ -182,7 +182,7 @@ class RegistrationFeature:
 
     def _refusal(self, error: ServerBusy) -> RegistrationAnswer:
         device = self._device
-        return device.listener.registrations.refusal(error, device.principal, device.link, "registrations/request")
+        return device.listener.registrations.refusal(error, device.principal.name, device.link, "registrations/request")
 
     def _answer(self, request: _Request, answer: RegistrationAnswer) -> None:
         """The PUBACK first: one client is strict about it. The order and spelling of the keys is what clients read."""
