@@ -31,6 +31,7 @@ CLIENT_CERTIFICATE_BYTES = Limit(32 * KIB, "bytes of the certificates that a cli
 CERTIFICATE_SKEW = Limit(300, "seconds that a certificate is taken before it begins", "provisioning-and-pki P-V4")
 CERTIFICATE_PATH = Limit(4, "authorities between a device and the registered one", "provisioning-and-pki 3.5")
 POLICIES = Limit(100, "shared access policies", "own")
+POLICY_NETWORKS = Limit(100, "networks that a policy allows, and as many that it denies", "own")
 POLICY_NAME = Limit(64, "characters of a policy's name", "service-protocols 1.4")
 AUTHORITIES = Limit(100, "registered certificate authorities", "device-protocols 6")
 AUTHORITY_BYTES = Limit(20 * KIB, "bytes of an authority's certificate", "provisioning-and-pki 3.6")

@@ -40,6 +40,22 @@ class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
+class Networks(_Section):
+    """Denying wins; once something is allowed, the rest is closed; neither: open to all."""
+
+    allow: tuple[str, ...] = Field((), description="Networks (10.0.0.0/8, 2001:db8::/32) and addresses.")
+    deny: tuple[str, ...] = Field((), description="The same; stronger than allow.")
+
+    @pydantic.field_validator("allow", "deny")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for each in networks:
+            if "%" in each:
+                raise ValueError(f"{each!r} names an interface, which is no part of a network")
+            ipaddress.ip_network(each)
+        return networks
+
+
 class Listeners(_Section):
     """Where the hub listens. Port 0 takes any free one; None switches the listener off."""
 
@@ -53,6 +69,12 @@ class Listeners(_Section):
     metrics_port: int | None = Field(
         9464, ge=0, le=65535, description="/metrics, /healthz and /readyz over plain HTTP, always on loopback."
     )
+    networks: dict[Literal["https", "mqtt", "amqp"], Networks] = Field(
+        {},
+        description="Whom a listener lets in, judged before TLS, each with allow and deny: "
+        '[listeners.networks.mqtt] allow = ["10.0.0.0/8"]. WebSockets are of https.',
+    )
+    shut_out_operator: bool = Field(False, description="Let networks.https shut out the commands of this machine.")
     count_loopback: bool = Field(
         False, description="Limits per source address also count those of this machine (a proxy, tests)."
     )
@@ -240,6 +262,9 @@ class Settings(pydantic_settings.BaseSettings):
     egress: Egress = Egress()
     certificates: Certificates = Certificates()
     limits: LimitChanges = LimitChanges()
+    policy_networks: bool = Field(
+        True, description="Heed the networks of policies; off lets an operator in again who shut everybody out."
+    )
     lenient_subscriptions: bool = Field(
         False, description="Answer an unknown MQTT filter with 0x80 instead of closing."
     )

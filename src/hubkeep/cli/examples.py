@@ -15,6 +15,7 @@ EXAMPLES: Final = {
     "policy show": "hubkeep policy show dashboards",
     "policy create": "hubkeep policy create dashboards --rights RegistryRead,ServiceConnect",
     "policy update": "hubkeep policy update dashboards --rights ServiceConnect",
+    "policy networks": "hubkeep policy networks dashboards --allow 10.2.0.0/16 --deny 10.2.9.0/24",
     "policy delete": "hubkeep policy delete dashboards",
     "policy rotate": "hubkeep policy rotate dashboards --key secondary",
     "connection-string": "hubkeep connection-string --device press-07",

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import typer
 
-from .failure import CommandFailure
+from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
 from .output import print_fields, print_json, print_plain, print_table
 
@@ -45,7 +45,7 @@ def show(
         print_json(policy)
     else:
         strings = {which: _connection_string(host, policy, which) for which in ("primary", "secondary")}
-        print_fields({"name": policy["name"], "rights": policy["rights"], **strings})
+        print_fields({"name": policy["name"], "rights": policy["rights"], "used from": _whence(policy), **strings})
 
 
 @app.command()
@@ -86,6 +86,35 @@ def update(
 
 
 @app.command()
+def networks(
+    name: NameArgument,
+    allow: Annotated[list[str] | None, typer.Option(metavar="NETWORK", help="May use it; nobody else then.")] = None,
+    deny: Annotated[list[str] | None, typer.Option(metavar="NETWORK", help="May not; stronger than --allow.")] = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="Take all networks away again.")] = False,
+    shut_me_out: Annotated[bool, typer.Option("--shut-me-out", help="Also if that shuts out who asks.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a policy may be used from: networks in place of those before. Without any option: what they are.
+
+    What was opened with it is cut within a second, and comes back from where it may.
+    """
+    if everywhere and (allow or deny):
+        raise CommandFailure("everywhere, or from some networks?", "--everywhere, or --allow and --deny", MISUSED)
+    with client_of(data, connection_string) as client:
+        policy = client.get(_path(name))
+        if everywhere or allow or deny:
+            wanted = {"allow": allow or [], "deny": deny or []}
+            body = {"rights": policy["rights"], "networks": wanted, "shutMeOut": shut_me_out}
+            policy = client.request("PUT", _path(name), body=body)
+    if as_json:
+        print_json(policy["networks"])
+    else:
+        print_plain(f"{name} may be used from {_whence(policy)}")
+
+
+@app.command()
 def delete(
     name: NameArgument,
     data: DataOption = DEFAULT_DATA,
@@ -121,6 +150,11 @@ def rotate(
 
 def _path(name: str) -> str:
     return f"/api/policies/{quote(name, safe='')}"
+
+
+def _whence(policy: Any) -> str:
+    allow, deny = policy["networks"]["allow"], policy["networks"]["deny"]
+    return (", ".join(allow) or "everywhere") + (f", but not from {', '.join(deny)}" if deny else "")
 
 
 def _connection_string(host: str, policy: Any, which: str) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final, Literal
 
+import msgspec
+
 from hubkeep.errors import BadRequest, PolicyNotFound, QuotaExceeded
-from hubkeep.limits import POLICIES, POLICY_NAME
-from hubkeep.model import Permission, Policy
+from hubkeep.limits import POLICIES, POLICY_NAME, POLICY_NETWORKS
+from hubkeep.model import Networks, Permission, Policy, parse_networks
 from hubkeep.ports import Bus, PolicyStore
 
 _PROVISIONING = Permission.ENROLMENT_WRITE | Permission.REGISTRATION_WRITE | Permission.PROVISIONING_CONFIG
@@ -109,9 +111,14 @@ class Policies:
         return policy
 
     async def define(
-        self, name: str, rights: str, primary_key: bytes | None = None, secondary_key: bytes | None = None
+        self,
+        name: str,
+        rights: str,
+        primary_key: bytes | None = None,
+        secondary_key: bytes | None = None,
+        networks: Networks | None = None,
     ) -> Policy:
-        """Create a policy, or change its rights. Keys that are not given stay, or are made.
+        """Create a policy, or change its rights. Keys that are not given stay, or are made; networks stay, or are none.
 
         rights: as ``permissions_from_words`` reads them. Raises BadRequest, QuotaExceeded, StoreUnavailable.
         """
@@ -129,6 +136,7 @@ class Policies:
             permissions=permissions,
             primary_key=primary_key or (before.primary_key if before else secrets.token_bytes(_KEY_BYTES)),
             secondary_key=secondary_key or (before.secondary_key if before else secrets.token_bytes(_KEY_BYTES)),
+            networks=networks if networks is not None else before.networks if before else Networks(),
         )
         await self.put(policy)
         return policy
@@ -138,7 +146,7 @@ class Policies:
         policy = self.named(name)
         fresh = secrets.token_bytes(_KEY_BYTES)
         primary, secondary = (fresh, policy.secondary_key) if which == "primary" else (policy.primary_key, fresh)
-        policy = Policy(name=name, permissions=policy.permissions, primary_key=primary, secondary_key=secondary)
+        policy = msgspec.structs.replace(policy, primary_key=primary, secondary_key=secondary)
         await self.put(policy)
         return policy
 
@@ -152,12 +160,27 @@ class Policies:
         self._bus.publish("policy.changed", name)
 
     async def put(self, policy: Policy) -> None:
-        """Create or replace. Other keys, or other rights, end what was opened with the policy."""
+        """Create or replace. Other keys, rights or networks end what was opened with the policy."""
         await self._store.put(policy)
         before = self._policies.get(policy.name)
         self._policies[policy.name] = policy
         if before is not None and before != policy:
             self._bus.publish("policy.changed", policy.name)
+
+
+def checked_networks(allow: Sequence[str], deny: Sequence[str]) -> Networks:
+    """Raises BadRequest: too many, or one that is none."""
+    if max(len(allow), len(deny)) > POLICY_NETWORKS.value:
+        raise BadRequest(f"A policy allows and denies at most {POLICY_NETWORKS.value} networks each.")
+    try:
+        return Networks(allow=parse_networks(tuple(allow)), deny=parse_networks(tuple(deny)))
+    except ValueError as error:
+        raise BadRequest(f"Networks are written as 10.0.0.0/8 or 2001:db8::/32: {error}.") from None
+
+
+def from_anywhere(policy: Policy | None) -> Policy | None:
+    """The policy without its networks: for an operator who shut himself out."""
+    return msgspec.structs.replace(policy, networks=Networks()) if policy is not None else None
 
 
 def _first_key(what: str, *, published: bool) -> bytes:

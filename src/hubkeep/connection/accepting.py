@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from .admission import Admission
+from .doors import Door
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,12 @@ Begin = Callable[[socket.socket], Awaitable[object]]
 
 
 class Acceptor:
-    """Listening sockets of one port. begin: shakes hands on an accepted socket and makes its protocol."""
+    """Listening sockets of one port. door: judges addresses first of all. begin: shakes hands on an accepted socket and
+    makes its protocol."""
 
-    def __init__(self, sockets: Sequence[socket.socket], admission: Admission, begin: Begin) -> None:
+    def __init__(self, sockets: Sequence[socket.socket], door: Door, admission: Admission, begin: Begin) -> None:
         self.sockets = tuple(sockets)
-        self._admission, self._begin = admission, begin
+        self._door, self._admission, self._begin = door, admission, begin
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
@@ -79,6 +81,9 @@ class Acceptor:
             self._admit(accepted, address)
 
     def _admit(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+        if not self._door.admits(address[0], address[1]):
+            accepted.close()
+            return
         delay = self._admission.arrive(address[0], address[1])
         if delay is None:
             accepted.close()

@@ -16,7 +16,7 @@ import msgspec
 
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
 from hubkeep.limits import REFUSAL_AFTER, Limits
-from hubkeep.model import Identity, KeySlot, LinkInfo, Permission, Policy, Principal
+from hubkeep.model import Identity, KeySlot, LinkInfo, Permission, Policy, Principal, why_shut_out
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
@@ -138,7 +138,7 @@ class Authentication:
         try:
             parsed = _parsed(token)
             name = f"policy {parsed.skn}"
-            return self._noted(self._by_policy(parsed, text_key=False), link, token)
+            return self._noted(self._by_policy(parsed, link, text_key=False), link, token)
         except HubError as error:
             raise await self._refused(error, began, link, name, operation, token) from None
 
@@ -152,7 +152,7 @@ class Authentication:
             parsed = _parsed(token)
             if parsed.skn:
                 name = f"policy {parsed.skn}"
-                return self._noted(self._by_policy(parsed, text_key=True), link, token)
+                return self._noted(self._by_policy(parsed, link, text_key=True), link, token)
             device_id, module_id = _identity_in(parsed)
             name = f"{device_id}/{module_id}" if module_id else device_id
             return self._noted(await self._device(device_id, module_id, token, link), link, token)
@@ -168,9 +168,9 @@ class Authentication:
                 parsed = _parsed(password)
                 if parsed.skn != name:
                     raise Unauthorized(reason=f"the user name says policy {name!r}, the token {parsed.skn!r}")
-                return self._noted(self._by_policy(parsed, text_key=True), link, password)
+                return self._noted(self._by_policy(parsed, link, text_key=True), link, password)
             if not name:
-                return self._noted(self._by_key_text(user, password), link, None)
+                return self._noted(self._by_key_text(user, password, link), link, None)
             device_id, _, module_id = name.partition("/")
             principal = await self._device(device_id, module_id.removeprefix("modules/"), password, link)
             return self._noted(principal, link, password)
@@ -259,7 +259,7 @@ class Authentication:
         if parsed.skn and is_own:
             raise Unauthorized(reason="a policy's token gets no certificate for a device", remedy="hubkeep cert issue")
         if parsed.skn:
-            principal = self._by_policy(parsed, text_key=False)
+            principal = self._by_policy(parsed, link, text_key=False)
             if not principal.permissions & Permission.DEVICE_CONNECT:
                 raise Unauthorized(
                     reason=f"policy {parsed.skn!r} does not hold DeviceConnect",
@@ -343,7 +343,7 @@ class Authentication:
         by_secondary = sas.is_signed_by(token, secondary or _DECOY) and secondary is not None
         return "primary" if by_primary else "secondary" if by_secondary else None
 
-    def _by_policy(self, token: sas.SasToken, *, text_key: bool) -> Principal:
+    def _by_policy(self, token: sas.SasToken, link: LinkInfo, *, text_key: bool) -> Principal:
         """text_key: also accept the key's base64 text as HMAC key; such a token opens the event endpoint alone."""
         policy = self._policy(token.skn)
         keys: tuple[tuple[KeySlot, bytes], ...] = (
@@ -370,6 +370,7 @@ class Authentication:
                 else f"the signature matches neither key of policy {token.skn!r}",
                 remedy="hubkeep connection-string --policy NAME prints the right key",
             )
+        _check_address(policy, link)
         self._check_expiry(token)
         segments = self._own_resource(token)
         permissions, scope = policy.permissions, segments
@@ -385,7 +386,7 @@ class Authentication:
             proved=self.changes.count,
         )
 
-    def _by_key_text(self, user: str, password: str) -> Principal:
+    def _by_key_text(self, user: str, password: str, link: LinkInfo) -> Principal:
         """A policy's name and the bare text of its key, as a C event reader sends them: the event endpoint alone."""
         policy = self._policy(user)
         matched = [
@@ -394,6 +395,7 @@ class Authentication:
         ]
         if policy is None or not any(matched):
             raise Unauthorized(reason=f"no policy {user!r} with this key, and no name of the form id@sas.hub")
+        _check_address(policy, link)
         return Principal(
             permissions=policy.permissions & Permission.SERVICE_CONNECT,
             policy=policy.name,
@@ -470,10 +472,24 @@ class Authentication:
         """Whether the token's expiry plus the grace (device-protocols 2.6), or the certificate's end, has passed."""
         return bool(principal.expires) and self._clock.now() > self.lapses(principal)
 
+    def is_spent(self, principal: Principal) -> bool:
+        """Whether it has expired, or what its credential stood on is other than when it was proved."""
+        return self.expired(principal) or self.changes.since(principal) is not None
+
     def lapses(self, principal: Principal) -> float:
         """Unix seconds when its links must go: a token has a grace, a certificate has none (P-41). 0: never."""
         grace = 0 if principal.auth_type == "x509" else self._limits.token_grace
         return principal.expires + grace if principal.expires else 0.0
+
+
+def _check_address(policy: Policy, link: LinkInfo) -> None:
+    """Raises Unauthorized: the policy's networks are closed to the peer."""
+    address = link.peer.rpartition(":")[0]
+    if why := why_shut_out(policy.networks, address):
+        raise Unauthorized(
+            reason=f"policy {policy.name!r} may not be used from {address}: {why}",
+            remedy=f"hubkeep policy networks {policy.name}",
+        )
 
 
 def _wants_certificate(identity: Identity) -> Unauthorized:

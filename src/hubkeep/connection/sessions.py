@@ -127,9 +127,9 @@ class Sessions:
         return taken
 
     def _policy_changed(self, name: object) -> None:
-        """A policy's key was replaced or the policy deleted: links that used it go."""
+        """A policy's key was replaced, it is open to others now, or it was deleted: links that used it go."""
         assert isinstance(name, str)
-        error = Unauthorized(reason=f"the key of policy {name!r} was replaced, or the policy deleted")
+        error = Unauthorized(reason=f"policy {name!r} has other keys, rights or networks now, or was deleted")
         self._changes.policy(name, error)
         for link in tuple(self._policies.get(name, ())):
             link.cut(error)

@@ -11,6 +11,7 @@ from hubkeep.limits import SHUTDOWN_WITHIN
 
 from .accepting import Acceptor, Begin, bound
 from .admission import Admission
+from .doors import Door
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,14 @@ async def listen(
     port: int,
     *,
     context: ssl.SSLContext | None,
+    door: Door,
     admission: Admission,
     backlog: int,
     handshake_within: float,
 ) -> Acceptor:
     """context: None for plain sockets. Raises OSError."""
     begin = _beginning(factory, context, handshake_within)
-    return Acceptor(await bound(address, port, backlog), admission, begin)
+    return Acceptor(await bound(address, port, backlog), door, admission, begin)
 
 
 def _beginning(

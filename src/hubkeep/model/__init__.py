@@ -33,6 +33,7 @@ from .identity import SYSTEM_MODULES, AuthenticationType, IdentitiesCreated, Ide
 from .job import JOB_ENDED, Job, JobCounts, JobPart, JobStatus, JobType, PartStatus
 from .message import Message, SystemProperties
 from .method import MethodAnswer, MethodCall
+from .networks import Networks, parse_networks, why_shut_out
 from .policy import Permission, Policy
 from .principal import LinkInfo, Principal, Surface
 from .queued import (
@@ -130,6 +131,7 @@ __all__ = [
     "MethodAnswer",
     "MethodCall",
     "Narrowing",
+    "Networks",
     "Outcome",
     "PartStatus",
     "Permission",
@@ -170,5 +172,7 @@ __all__ = [
     "entry_hash",
     "indexed",
     "leaves",
+    "parse_networks",
     "time_stamp",
+    "why_shut_out",
 ]

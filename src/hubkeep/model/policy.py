@@ -4,6 +4,8 @@ import enum
 
 import msgspec
 
+from .networks import Networks
+
 
 class Permission(enum.IntFlag):
     """The numbers of the first four are those of the service clients' object model; writing implies reading.
@@ -26,13 +28,15 @@ class Permission(enum.IntFlag):
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A named set of permissions with two keys, both always valid.
 
-    Keys are the decoded bytes. Event Hubs clients sign with the base64 text of the same key (service-protocols 1.3).
+    networks: where its tokens may be used from. Keys are the decoded bytes. Event Hubs clients sign with the base64
+    text of the same key (service-protocols 1.3).
     """
 
     name: str
     permissions: Permission
     primary_key: bytes
     secondary_key: bytes
+    networks: Networks = Networks()
 
     def __repr__(self) -> str:
         return f"Policy({self.name!r}, {self.permissions!r})"

@@ -11,7 +11,7 @@ from hubkeep.background import ActivityJob, DiskJob, RetentionJob, every
 from hubkeep.bus.in_process import InProcessBus
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.audit_trail import AuditTrail
-from hubkeep.cloud.policies import Policies
+from hubkeep.cloud.policies import Policies, from_anywhere
 from hubkeep.cloud.replays import Replays
 from hubkeep.cloud.secrets import open_seal
 from hubkeep.connection import transports
@@ -74,7 +74,7 @@ from .failures import StartFailure, start_failures
 from .fleet_moves import egress_of, fleet_moves
 from .health import samples, status, unhealthy
 from .hub import Hub
-from .listening import listen, listen_metrics, most_connections, see_off
+from .listening import doors, listen, listen_metrics, most_connections, see_off
 from .provisioning import open_provisioning
 from .server_roots import noted_by, opened_rollover, signed_bundle
 
@@ -189,7 +189,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
         authentication = Authentication(
             registry.identities,
-            policies.get,
+            policies.get if settings.policy_networks else lambda name: from_anywhere(policies.get(name)),
             device_trust(certification, identities, clock),
             RegistrationCredentials(provisioning.enrolments, certification.denials.find, clock),
             host_names=[*names, rollover.canary_name] if rollover.canary_name else names,
@@ -359,6 +359,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.push_async_callback(replays.flush)
 
         listening = settings.listeners
+        door_of = doors(settings, refusals.record, clock)
         wanted: list[tuple[str, int | None, Callable[[], asyncio.BaseProtocol], Any]] = [
             ("https", listening.https_port, https.protocol, tls.of("https")),
             ("mqtt", listening.mqtt_port, mqtt.protocol, tls.of("mqtt")),
@@ -367,7 +368,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         ]
         for kind, port, factory, context in wanted:
             if port is not None:
-                await listen(hub, up, kind, port, factory, context, admission, limits.handshake_within)
+                await listen(hub, up, kind, port, factory, context, door_of[kind], admission, limits.handshake_within)
         if listening.metrics_port is not None:
             await listen_metrics(hub, up, listening.metrics_port, health)
         up.callback(mqtt.close)

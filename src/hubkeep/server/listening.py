@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import ipaddress
 import os
 import resource
 import socket
@@ -13,9 +14,13 @@ from typing import Any, Final
 from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission
 from hubkeep.connection.amqp.link import AmqpLink
+from hubkeep.connection.doors import Door
 from hubkeep.connection.https.connection import HttpsConnection
 from hubkeep.connection.mqtt.link import MqttLink
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE
+from hubkeep.model import Networks, Surface, why_shut_out
+from hubkeep.ports import Clock, RecordRefusal
+from hubkeep.settings import Settings, SettingsError
 
 from .failures import CannotListen
 from .hub import Hub
@@ -35,6 +40,36 @@ async def see_off(connections: Callable[[], Sequence[MqttLink | AmqpLink | Https
     await asyncio.sleep(0)  # transports close their sockets in the loop's next turn
 
 
+def doors(settings: Settings, refuse: RecordRefusal, clock: Clock) -> dict[str, Door]:
+    """Of each listener by its kind. Raises SettingsError: the operator of this machine would be shut out of the API."""
+    listening = settings.listeners
+    surfaces: dict[str, Surface] = {"https": "https", "mqtt": "mqtt", "amqp": "amqp", "plain_amqp": "amqp"}
+    made = {}
+    for kind, surface in surfaces.items():
+        wanted = listening.networks.get(surface)
+        networks = Networks(allow=wanted.allow, deny=wanted.deny) if wanted is not None else Networks()
+        made[kind] = Door(networks, surface, refuse, clock)
+        if kind == "https" and not listening.shut_out_operator:
+            own = _own_address(listening.address)
+            if why := why_shut_out(networks, own):
+                raise SettingsError(
+                    f"listeners.networks.https: the commands of this machine come from {own}, and {why}; "
+                    "allow it, or set listeners.shut_out_operator"
+                )
+    return made
+
+
+def _own_address(listening: str) -> str:
+    """Whence commands on this machine come: loopback dials from loopback, another address from itself."""
+    try:
+        address = ipaddress.ip_address(listening)
+    except ValueError:
+        return "127.0.0.1"
+    if address.is_loopback or address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "::1"
+    return listening
+
+
 async def listen(
     hub: Hub,
     up: contextlib.AsyncExitStack,
@@ -42,6 +77,7 @@ async def listen(
     port: int,
     factory: Callable[[], asyncio.BaseProtocol],
     context: Any,
+    door: Door,
     admission: Admission,
     handshake_within: float,
 ) -> None:
@@ -50,6 +86,7 @@ async def listen(
         transports.listen,
         factory,
         context=context,
+        door=door,
         admission=admission,
         backlog=settings.backlog,
         handshake_within=handshake_within,

@@ -37,7 +37,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, ModuleAlreadyExists, StoreUnavailable
-from hubkeep.model import Identity, Permission, Policy, Refusal, Twin
+from hubkeep.model import Identity, Networks, Permission, Policy, Refusal, Twin
 from hubkeep.ports import Activity, ChangeEvents, Held, IdentityCount, IdentityEdit, Kept, Seal
 
 from .access import SqlAccess
@@ -68,6 +68,7 @@ from .uploads import SqlUploads
 from .writer import Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
+_NETWORKS: Final = ("allow", "deny")
 _COLUMNS: Final = tuple(column.name for column in IDENTITY.columns)
 _TWIN_COLUMNS: Final = tuple(column for column in TWIN.columns if column.name not in {"device_id", "module_id"})
 _LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
@@ -481,6 +482,7 @@ class SqlPolicies:
                 permissions=Permission(row["permissions"]),
                 primary_key=self._seal.unseal(row["primary_key"], f"policy/{row['name']}/primary_key"),
                 secondary_key=self._seal.unseal(row["secondary_key"], f"policy/{row['name']}/secondary_key"),
+                networks=Networks(**{name: tuple(msgspec.json.decode(row[name])) for name in _NETWORKS}),
             )
             for row in await read(self._reading, select(POLICY).order_by(POLICY.c.name))
         ]
@@ -491,6 +493,7 @@ class SqlPolicies:
             "permissions": int(policy.permissions),
             "primary_key": self._seal.seal(policy.primary_key, f"policy/{policy.name}/primary_key"),
             "secondary_key": self._seal.seal(policy.secondary_key, f"policy/{policy.name}/secondary_key"),
+            **{name: msgspec.json.encode(getattr(policy.networks, name)).decode() for name in _NETWORKS},
         }
 
         async def work(connection: AsyncConnection) -> None:

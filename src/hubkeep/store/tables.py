@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0029"  # the newest migration
+HEAD: Final = "0030"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -92,6 +92,8 @@ POLICY: Final = Table(
     Column("permissions", Integer, nullable=False),
     Column("primary_key", LargeBinary, nullable=False),  # sealed
     Column("secondary_key", LargeBinary, nullable=False),  # sealed
+    Column("allow", Text, nullable=False),  # JSON array of networks
+    Column("deny", Text, nullable=False),  # JSON array of networks
 )
 
 REPLAY: Final = Table(

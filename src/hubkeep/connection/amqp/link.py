@@ -268,7 +268,7 @@ class AmqpLink(asyncio.Protocol):
         """Detach what a token held open that has expired (L-A17), or whose policy has other keys now."""
         error = Unauthorized(
             "The authorisation has expired.",
-            reason="the token expired and was not renewed, the certificate ended, or a key was replaced",
+            reason="the token expired and was not renewed, the certificate ended, or its policy was changed",
         )
         for link, attached in tuple(self._attached.items()):
             if attached.operation and self.rights.holder(attached.operation, attached.path) is None:

@@ -23,13 +23,14 @@ from .exchange import Endpoint, Exchange
 if TYPE_CHECKING:
     from .connection import HttpsConnection
 
+_ASKED_EVERY: Final = 0.5  # seconds: a policy that is changed is dead within one (L-I2)
 _SILENCE: Final = 10.0  # seconds after which an empty line tells that the stream lives
 _AT_ONCE: Final = 16 * 1024  # bytes of events decoded before others get their turn
 _MOST_REFUSALS: Final = 1000
 
 
 class AdminSurface:
-    """Handlers for operators. decode_event, status, trust_bundle, expired: see HttpsListener and Authentication."""
+    """Handlers for operators. decode_event, status, trust_bundle, is_spent: see HttpsListener and Authentication."""
 
     def __init__(
         self,
@@ -40,11 +41,11 @@ class AdminSurface:
         decode_event: Callable[[Event], dict[str, Any]],
         trust_bundle: Path,
         status: Callable[[], dict[str, Any]],
-        expired: Callable[[Principal], bool],
+        is_spent: Callable[[Principal], bool],
     ) -> None:
         self._refusals, self._replays, self._log = refusals, replays, log
         self._decode_event, self._trust_bundle = decode_event, trust_bundle
-        self._status, self._expired = status, expired
+        self._status, self._is_spent = status, is_spent
         self._readers = 0
         self._openapi = b""
 
@@ -122,7 +123,7 @@ class AdminSurface:
         device, principal = exchange.query.get("device"), exchange.principal
         assert principal is not None
         needle = (device or "").encode()
-        while not self._expired(principal):
+        while not self._is_spent(principal):
             if exchange.request.transport is None:  # what matches nothing is never written, and would go on unread
                 return
             wake.clear()
@@ -143,13 +144,22 @@ class AdminSurface:
                 if lines:
                     await response.write(b"\n".join((*lines, b"")))
                 await asyncio.sleep(0)
-            if not found:
-                try:
-                    async with asyncio.timeout(_SILENCE):
-                        await wake.wait()
-                except TimeoutError:
-                    await response.write(b"\n")
+            if not found and not await self._is_woken(wake, principal):
+                await response.write(b"\n")
         await response.write(msgspec.json.encode({"error": "the authorisation has expired"}) + b"\n")
+
+    async def _is_woken(self, wake: asyncio.Event, principal: Principal) -> bool:
+        """Until there may be events, or the principal may have none; False: nothing of both for a while."""
+        for _ in range(round(_SILENCE / _ASKED_EVERY)):
+            try:
+                async with asyncio.timeout(_ASKED_EVERY):
+                    await wake.wait()
+            except TimeoutError:
+                if self._is_spent(principal):
+                    return True
+            else:
+                return True
+        return False
 
 
 def _openapi() -> bytes:

@@ -198,7 +198,7 @@ class HttpsListener:
                 decode_event=decode_event,
                 trust_bundle=trust_bundle,
                 status=status,
-                expired=authentication.expired,
+                is_spent=authentication.is_spent,
             ).endpoints(),
         )
         self._routes = Routes(_routes({each.operation: each for each in endpoints}))

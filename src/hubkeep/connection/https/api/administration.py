@@ -103,11 +103,19 @@ class HubStatus(Told, rename=None):
     machine: str
 
 
+class PolicyNetworks(Told):
+    """Where its tokens may be used from: denying wins, allowing closes the rest, neither is everywhere."""
+
+    allow: list[str]
+    deny: list[str]
+
+
 class PolicyWithKeys(Told):
     name: str
     rights: Annotated[str, Meta(description="Joined by a comma and a space.")]
     primary_key: str
     secondary_key: str
+    networks: PolicyNetworks
 
 
 class ConsumerGroup(Told):
@@ -192,10 +200,11 @@ ROWS: Final[Mapping[str, Described]] = {
     "admin/policies": Described("List shared access policies, with their keys", given(list[PolicyWithKeys], "All.")),
     "admin/policies/get": Described("Get a shared access policy, with its keys", _POLICY, refusals=(PolicyNotFound,)),
     "admin/policies/put": Described(
-        "Make a shared access policy, or change its rights",
+        "Make a shared access policy, or change it",
         _POLICY,
         text="Keys that are left out stay, or are made. Links that were opened with what it was before are cut. "
-        "The rights of built-in policies are fixed.",
+        "The rights of built-in policies are fixed. Networks that would shut out whoever asks are refused without "
+        "shutMeOut.",
         body=Body({JSON: PolicyBody}, _LIMIT),
         refusals=(QuotaExceeded,),
     ),
