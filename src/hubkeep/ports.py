@@ -74,6 +74,19 @@ class Seal(Protocol):
         """The secret. Raises StoreUnavailable when the seal is broken or belongs to another key or context."""
 
 
+class SealedRecords(Protocol):
+    """Everything of one store that is sealed."""
+
+    async def reseal(self, prefix: bytes) -> int:
+        """Seal anew what does not begin with ``prefix``; how much that was. May end in the middle and be called again.
+
+        Raises StoreUnavailable.
+        """
+
+    async def holds(self, prefix: bytes) -> bool:
+        """Whether anything, of whatever kind, begins with ``prefix``. Raises StoreUnavailable."""
+
+
 class Destination(NamedTuple):
     """Where a URL leads. addresses: as text, checked; a connection goes to one of these and to no other."""
 

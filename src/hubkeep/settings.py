@@ -202,6 +202,25 @@ class Egress(_Section):
     only_allowed: bool = Field(False, description="Nothing is reached but what allow names, public addresses neither.")
 
 
+class Sealing(_Section):
+    """Where the key comes from under which all keys at rest are sealed: 32 bytes, written in base64. Not given: a file
+    in the data directory, made with it."""
+
+    key_file: Path | None = Field(None, description="A file with mode 0600: the 32 bytes, or their base64.")
+    key_variable: str = Field("", description="The name of an environment variable.")
+    key_command: tuple[str, ...] = Field((), description="A command that prints it: program and arguments, no shell.")
+    old_key_file: Path | None = Field(
+        None, description="The key before this one: opens what is sealed under it while all is sealed anew."
+    )
+    old_key_variable: str = Field("", description="The same, in an environment variable.")
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if sum(map(bool, (self.key_file, self.key_variable, self.key_command))) > 1:
+            raise ValueError("one of key_file, key_variable and key_command")
+        return self
+
+
 class Certificates(_Section):
     """Certificates that the hub issues to devices (provisioning-and-pki 4.9)."""
 
@@ -261,6 +280,7 @@ class Settings(pydantic_settings.BaseSettings):
     provisioning: Provisioning = Provisioning()
     egress: Egress = Egress()
     certificates: Certificates = Certificates()
+    sealing: Sealing = Sealing()
     limits: LimitChanges = LimitChanges()
     policy_networks: bool = Field(
         True, description="Heed the networks of policies; off lets an operator in again who shut everybody out."

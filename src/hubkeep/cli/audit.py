@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hubkeep.errors import HubError
+from hubkeep.settings import SettingsError, load
 
 from .client import HubClient
 from .failure import FAILED, MISUSED, CommandFailure
@@ -92,6 +93,10 @@ def verify(
         list[str] | None,
         typer.Option("--expect", help="An end noted before, CHAIN:SEQUENCE:HASH: it must still be there. Repeatable."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings that say where the sealing key is."),
+    ] = None,
     data: DataOption = DEFAULT_DATA,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,7 +104,7 @@ def verify(
 
     Exit status 1 when a chain is broken.
     """
-    states = _verified(file, data, [_expected(each) for each in expect or ()])
+    states = _verified(file, data, config, [_expected(each) for each in expect or ()])
     if as_json:
         print_json([{**each._asdict(), "hash": each.hash.hex()} for each in states])
     else:
@@ -112,14 +117,18 @@ def verify(
         )
 
 
-def _verified(file: Path | None, data: Path, expected: "Sequence[Expected]") -> "Sequence[ChainState]":
+def _verified(
+    file: Path | None, data: Path, config: Path | None, expected: "Sequence[Expected]"
+) -> "Sequence[ChainState]":
     from hubkeep.server.audit import verify_audit, verify_exported  # noqa: PLC0415  # other commands need no server
 
     try:
         if file is None:
-            return verify_audit(data, expected)
+            return verify_audit(data, expected, load(config).sealing)
         with file.open(encoding="utf-8") as lines:
             return verify_exported(lines, expected)
+    except SettingsError as error:
+        raise CommandFailure(str(error), "docs/reference/settings.md lists every setting", MISUSED) from None
     except HubError as error:
         raise CommandFailure(error.reason, error.remedy) from None
     except (OSError, UnicodeDecodeError) as error:

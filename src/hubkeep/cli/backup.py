@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from hubkeep.settings import SettingsError, load
+
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, DataOption, JsonOption
 from .output import print_json, print_plain
@@ -55,15 +57,22 @@ def restore(
     source: Annotated[Path, typer.Argument(metavar="FOLDER", help="What 'hubkeep backup' made.")],
     keys_from: Annotated[Path, typer.Option("--keys-from", metavar="FOLDER", help="The folder of its keys.")],
     data: Annotated[Path, typer.Option("--data", help="A new data directory.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings that say where the sealing key is, if not among the keys.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a data directory of a backup: every file and every stored event is checked, and that the keys open it."""
     from hubkeep.server.backup import BackupFailure  # noqa: PLC0415  # the other commands need no server
     from hubkeep.server.backup import restore as put_back  # noqa: PLC0415
 
+    try:
+        sealing = load(config).sealing
+    except SettingsError as error:
+        raise CommandFailure(str(error), "docs/reference/settings.md lists every setting", MISUSED) from None
     with _progress("checked", as_json=as_json) as (begun, progress):
         try:
-            manifest = put_back(source, keys_from, data, begun, progress)
+            manifest = put_back(source, keys_from, data, begun, progress, sealing)
         except BackupFailure as failure:
             raise CommandFailure(failure.cause, failure.cure) from None
     if as_json:

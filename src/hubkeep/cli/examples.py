@@ -45,6 +45,7 @@ EXAMPLES: Final = {
     "access list": "hubkeep access list",
     "access show": "hubkeep access show hall-3",
     "access delete": "hubkeep access delete hall-3",
+    "key reseal": "hubkeep key reseal",
     "key show": "hubkeep key show press-07",
     "key progress": "hubkeep key progress --retire primary --where 'tags.hall = 3'",
     "key regenerate": "hubkeep key regenerate secondary --where 'tags.hall = 3' --output new-keys.jsonl",

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,7 @@ from .query import rows_of
 app = typer.Typer(no_args_is_help=True, help="Symmetric keys: which are in use, who still needs one, new ones in bulk.")
 
 _AT_ONCE: Final = 100
+_ASKED_EVERY: Final = 0.2  # seconds
 _RECENT: Final = dt.timedelta(hours=24)
 _NAMED: Final = 5
 _WHERE_HELP: Final = "Those whose twin meets this: \"tags.hall = 'hall 3'\"."
@@ -60,6 +62,34 @@ def show(
         print_plain("never used since the hub keeps record of it")
     else:
         _print_uses(uses, for_policy=bool(policy))
+
+
+@app.command()
+def reseal(
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="End as soon as it is begun.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Seal all keys at rest anew, under a new sealing key, while the hub serves.
+
+    The hub makes the new key, unless the settings name a file or a command for it: those must give the new one first.
+    Both keys are accepted until all is done; a hub that is stopped meanwhile goes on at its next start. Then back up
+    the keys: the old ones open older backups alone.
+    """
+    with client_of(data, connection_string) as client:
+        state = client.request("POST", "/api/sealing/reseal")
+        while state["resealing"] and not no_wait:
+            if state["failure"]:
+                raise CommandFailure(f"it does not go on for now: {state['failure']}", "the hub tries again by itself")
+            time.sleep(_ASKED_EVERY)
+            state = client.get("/api/sealing")
+    if as_json:
+        print_json(state)
+    elif state["resealing"]:
+        print_plain(f"everything is being sealed under the key {state['keyId']}")
+    else:
+        print_plain(f"{state['resealed']} records are sealed under the key {state['keyId']}: back up the keys")
 
 
 @app.command()

@@ -1,9 +1,14 @@
-"""Keys at rest: sealed with AES-256-GCM under a key file. Source: provisioning-and-pki 5.5."""
+"""Keys at rest: sealed with AES-256-GCM under one key, or two while all is sealed anew.
+
+Source: provisioning-and-pki 5.5.
+"""
 
 import contextlib
 import hmac
 import os
 import stat
+from base64 import b64decode
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -14,8 +19,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hubkeep.errors import StoreUnavailable
 
 _VERSION: Final = 1
-_KEY_BYTES: Final = 32
+KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
+_FILE_BYTES: Final = 100  # of a key file: more is none
 
 
 class KeyFileError(Exception):
@@ -28,12 +34,12 @@ class FileSeal:
     Random nonces of 96 bits allow 2^32 sealings under one key; version and key id say what is to be sealed anew then.
     """
 
-    __slots__ = ("_aead", "_prefix")
+    __slots__ = ("_aead", "prefix")
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
         # names the key without telling anything of it
-        self._prefix = bytes((_VERSION,)) + hmac.digest(key, b"hubkeep sealing key id", sha256)[:4]
+        self.prefix = bytes((_VERSION,)) + hmac.digest(key, b"hubkeep sealing key id", sha256)[:4]
 
     def __repr__(self) -> str:
         return "FileSeal()"
@@ -41,14 +47,15 @@ class FileSeal:
     def seal(self, secret: bytes, context: str) -> bytes:
         """Encrypt and authenticate; ``context`` is bound to it."""
         nonce = os.urandom(_NONCE_BYTES)
-        return self._prefix + nonce + self._aead.encrypt(nonce, secret, context.encode())
+        return self.prefix + nonce + self._aead.encrypt(nonce, secret, context.encode())
 
     def unseal(self, sealed: bytes, context: str) -> bytes:
         """Raises StoreUnavailable: another key, another context, or damaged."""
-        start = len(self._prefix)
-        if sealed[:start] != self._prefix:
+        start = len(self.prefix)
+        if sealed[:start] != self.prefix:
             raise StoreUnavailable(
-                reason=f"{context} is sealed under another key", remedy="put the sealing key of this directory back"
+                reason=f"{context} is sealed under another key",
+                remedy="put the sealing key of this directory back, or name it as sealing.old_key_file",
             )
         nonce, body = sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :]
         try:
@@ -59,22 +66,86 @@ class FileSeal:
             ) from None
 
 
+class SealRing:
+    """See ports.Seal. Seals under one key, and opens also what is sealed under older ones, until they are dropped."""
+
+    __slots__ = ("_current", "_older", "key")
+
+    def __init__(self, key: bytes, older: Iterable[bytes] = ()) -> None:
+        self.key, self._current = key, FileSeal(key)
+        self._older = {seal.prefix: seal for each in older if (seal := FileSeal(each)).prefix != self._current.prefix}
+
+    def __repr__(self) -> str:
+        return "SealRing()"
+
+    @property
+    def prefix(self) -> bytes:
+        """What everything that is sealed under the current key begins with."""
+        return self._current.prefix
+
+    @property
+    def key_id(self) -> str:
+        """Names the current key without telling anything of it."""
+        return self.prefix[1:].hex()
+
+    @property
+    def older(self) -> tuple[bytes, ...]:
+        """The prefixes of what the older keys have sealed."""
+        return tuple(self._older)
+
+    def turn_to(self, key: bytes) -> None:
+        """Seal under ``key`` from now on; what is sealed under those before can still be opened."""
+        self._older[self._current.prefix] = self._current
+        self.key, self._current = key, FileSeal(key)
+        self._older.pop(self._current.prefix, None)
+
+    def drop(self, prefixes: Iterable[bytes]) -> None:
+        """Nothing is sealed under these any more."""
+        for each in prefixes:
+            self._older.pop(each, None)
+
+    def seal(self, secret: bytes, context: str) -> bytes:
+        return self._current.seal(secret, context)
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """Raises StoreUnavailable, as FileSeal."""
+        return self._older.get(sealed[: len(self.prefix)], self._current).unseal(sealed, context)
+
+
 def open_seal(path: Path, *, create: bool) -> FileSeal:
-    """The seal of a key file (mode 0600), made if ``create`` and absent. Raises KeyFileError.
+    """The seal of a key file, as ``read_key_file`` finds or makes it. Raises KeyFileError."""
+    return FileSeal(read_key_file(path, create=create))
+
+
+def read_key_file(path: Path, *, create: bool = False) -> bytes:
+    """The key in a file (mode 0600): its 32 bytes, or base64 of them; made if ``create`` and absent.
+
+    Raises KeyFileError.
 
     create: only for a new data directory; a second key would leave everything sealed under the first unreadable.
     """
     try:
         if create and not path.exists():
-            write_secret(path, os.urandom(_KEY_BYTES))
-        key = _read_secret(path)
+            write_secret(path, os.urandom(KEY_BYTES))
+        content = _read_secret(path)
     except FileNotFoundError:
         raise KeyFileError(f"{path} is missing: without it the stored keys cannot be read; restore it") from None
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
-    if len(key) != _KEY_BYTES:
-        raise KeyFileError(f"{path} does not hold {_KEY_BYTES} bytes: restore it")
-    return FileSeal(key)
+    if len(content) == KEY_BYTES:
+        return content
+    if (key := key_in(content)) is not None:
+        return key
+    raise KeyFileError(f"{path} does not hold {KEY_BYTES} bytes: restore it")
+
+
+def key_in(text: bytes) -> bytes | None:
+    """The key that is written as base64 of 32 bytes, with white space around it; None where it is none."""
+    try:
+        key = b64decode(text.strip(), validate=True)
+    except ValueError:
+        return None
+    return key if len(key) == KEY_BYTES else None
 
 
 def write_secret(path: Path, content: bytes) -> None:
@@ -105,4 +176,4 @@ def _read_secret(path: Path) -> bytes:
             raise KeyFileError(f"{path} is not a file")
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyFileError(f"{path} can be read by others: chmod 600 {path}, or make new keys if it was")
-        return file.read(_KEY_BYTES + 1)
+        return file.read(_FILE_BYTES)

@@ -262,6 +262,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/policies/put", "https", "PUT /api/policies/{name}", _ALL),
     Operation("admin/policies/delete", "https", "DELETE /api/policies/{name}", _ALL),
     Operation("admin/policies/regenerate", "https", "POST /api/policies/{name}/regenerate", _ALL),
+    Operation("admin/sealing", "https", "GET /api/sealing", _ALL, "never a key"),
+    Operation("admin/sealing/reseal", "https", "POST /api/sealing/reseal", _ALL),
     Operation("admin/openapi", "https", "GET /openapi.json", (), "the same for every hub, published with the source"),
     Operation("trust/bundle", "https", "GET /trust/{version}", (), "public certificates, signed"),
     Operation("admin/roots/get", "https", "GET /api/roots", _ALL),

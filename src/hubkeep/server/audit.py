@@ -7,22 +7,29 @@ from pathlib import Path
 import msgspec
 
 from hubkeep.cloud.audit_chain import ChainState, Expected, check_chain
-from hubkeep.cloud.secrets import KeyFileError, open_seal
+from hubkeep.cloud.secrets import KeyFileError
 from hubkeep.errors import StoreUnavailable
 from hubkeep.model import AUDIT_CHAINS, AuditChain, AuditEntry, AuditHead, ChainedEntry
 from hubkeep.ports import Seal
+from hubkeep.settings import Sealing
 from hubkeep.store.audit import AuditFile, opened_head
+
+from .sealing import open_ring
 
 __all__ = ["ChainState", "Expected", "verify_audit", "verify_exported"]
 
 
-def verify_audit(directory: Path, expected: Sequence[Expected] = ()) -> Sequence[ChainState]:
+def verify_audit(
+    directory: Path, expected: Sequence[Expected] = (), sealing: Sealing | None = None
+) -> Sequence[ChainState]:
     """Every chain, held against its sealed end and against ends that were noted before.
+
+    sealing: where the sealing key is.
 
     Raises StoreUnavailable: there is no audit, or the sealing key is not there.
     """
     try:
-        seal = open_seal(directory / "keys" / "sealing.key", create=False)
+        seal = open_ring(sealing or Sealing(), directory / "keys", create=False)
         audit = AuditFile(directory / "registry.db")
     except KeyFileError as error:
         raise StoreUnavailable(reason=str(error), remedy="put the sealing key of this directory back") from None

@@ -21,14 +21,17 @@ import msgspec
 from hubkeep import __version__
 from hubkeep.bus.in_process import InProcessBus
 from hubkeep.cloud.policies import Policies
-from hubkeep.cloud.secrets import KeyFileError, open_seal
+from hubkeep.cloud.resealing import DONE, PAIR
+from hubkeep.cloud.secrets import KeyFileError
 from hubkeep.errors import HubError
+from hubkeep.settings import Sealing
 from hubkeep.store.registry import locked, open_registry
 from hubkeep.store.snapshot import OnProgress, check_event_log, copy_database, sync
 from hubkeep.store.start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew
 
 from .data_directory import DESCRIPTION
 from .failures import StartFailure
+from .sealing import KEY_FILE, open_ring
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
@@ -79,6 +82,7 @@ def back_up(data: Path, to: Path, keys_to: Path | None, begun: Callable[[int], N
         keys = [path for path in files if path.relative_to(data).parts[0] == _KEYS]
         others = [path for path in files if path not in set(keys) and path.name not in _DATABASES]
         with contextlib.ExitStack() as stack:
+            sealing_before = _sealing_files(data)
             if keys_to is not None:
                 target = stack.enter_context(_new_folder(keys_to))
                 _describe(target, mode, [_copied(path, data, target, progress) for path in keys], keys=True)
@@ -89,11 +93,22 @@ def back_up(data: Path, to: Path, keys_to: Path | None, begun: Callable[[int], N
             for path in with_uploads:
                 with contextlib.suppress(FileNotFoundError):
                     parts.append(_copied(path, data, target, progress))
+            if keys_to is not None and _sealing_files(data) != sealing_before:
+                raise BackupFailure("all was sealed under a new key meanwhile", "back it up again")
             return _describe(target, mode, parts, keys=False)
 
 
-def restore(backup: Path, keys: Path, data: Path, begun: Callable[[int], None], progress: OnProgress) -> Manifest:
+def restore(
+    backup: Path,
+    keys: Path,
+    data: Path,
+    begun: Callable[[int], None],
+    progress: OnProgress,
+    sealing: Sealing | None = None,
+) -> Manifest:
     """Put a backup and its keys into the new folder ``data``, each file checked; whole or not at all.
+
+    sealing: where the sealing key comes from; None: from among the keys.
 
     Raises BackupFailure: files that are missing or changed, keys that do not open the registry, a newer schema.
     """
@@ -105,13 +120,13 @@ def restore(backup: Path, keys: Path, data: Path, begun: Callable[[int], None], 
                 for part in parts:
                     _check(part, _copied(_inside(folder, part.path), folder, target, progress), folder)
             check_event_log(target / "events.db")
-            asyncio.run(_opens(target))
+            asyncio.run(_opens(target, sealing or Sealing()))
         return manifest
 
 
-async def _opens(directory: Path) -> None:
+async def _opens(directory: Path, sealing: Sealing) -> None:
     """That the keys open what is sealed. Raises as ``open_registry``."""
-    seal = open_seal(directory / _KEYS / "sealing.key", create=False)
+    seal = open_ring(sealing, directory / _KEYS, create=False)
     async with open_registry(directory / "registry.db", seal, is_expected=True) as registry:
         await Policies(registry.policies, InProcessBus()).load(published=False)
 
@@ -135,6 +150,12 @@ def _unmoved(data: Path) -> Iterator[None]:
 def _files(folder: Path) -> list[Path]:
     """Of all files below, for ever in the same order; what is no plain file is left out."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _sealing_files(data: Path) -> list[bytes]:
+    """What changes when everything is sealed anew: keys from before it may not open what is stored after it."""
+    paths = [data / _KEYS / name for name in (KEY_FILE, PAIR, DONE)]
+    return [path.read_bytes() if path.exists() else b"" for path in paths]
 
 
 def _snapshot(source: Path, to: Path, progress: OnProgress) -> Part:

@@ -31,8 +31,9 @@ async def opened_certification(
 ) -> Certification:
     """What others say of revocation is fetched over a client of its own, until ``up`` closes."""
     http = await up.enter_async_context(HttpClient(egress))
-    files = SealedKeys(settings.data / "keys" / "authorities", seal, write_secret)
-    keys = TokenKeys(files, settings.certificates.pkcs11_module, settings.certificates.pkcs11_pin_file)
+    keys = TokenKeys(
+        sealed_keys(settings, seal), settings.certificates.pkcs11_module, settings.certificates.pkcs11_pin_file
+    )
     up.callback(keys.close)
     stores = CertificationStores(
         registry.authorities,
@@ -53,6 +54,10 @@ async def opened_certification(
         reuse_keys=settings.certificates.reuse_keys,
         public_roots=public_roots,
     )
+
+
+def sealed_keys(settings: Settings, seal: Seal) -> SealedKeys:
+    return SealedKeys(settings.data / "keys" / "authorities", seal, write_secret)
 
 
 def device_trust(certification: Certification, identities: Identities, clock: Clock) -> DeviceTrust:

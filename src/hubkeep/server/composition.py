@@ -13,7 +13,6 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.audit_trail import AuditTrail
 from hubkeep.cloud.policies import Policies, from_anywhere
 from hubkeep.cloud.replays import Replays
-from hubkeep.cloud.secrets import open_seal
 from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission, Arrivals, FailedLogins, FailedPairs, counted_source
 from hubkeep.connection.amqp.listener import AmqpListener
@@ -68,7 +67,7 @@ from hubkeep.store.blobs import open_blobs
 from hubkeep.store.event_log import SqliteEventLog
 from hubkeep.store.registry import Registry, locked, open_registry
 
-from .certification import device_trust, opened_certification
+from .certification import device_trust, opened_certification, sealed_keys
 from .data_directory import describe, host_names, leave_admin, prepare
 from .failures import StartFailure, start_failures
 from .fleet_moves import egress_of, fleet_moves
@@ -76,6 +75,7 @@ from .health import samples, status, unhealthy
 from .hub import Hub
 from .listening import doors, listen, listen_metrics, most_connections, see_off
 from .provisioning import open_provisioning
+from .sealing import open_ring, resealing
 from .server_roots import noted_by, opened_rollover, signed_bundle
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         description = prepare(directory, settings)
         with start_failures():
             up.enter_context(locked(directory))
-            seal = open_seal(directory / "keys" / "sealing.key", create=description is None)
+            seal = open_ring(settings.sealing, directory / "keys", create=description is None)
             registry = await up.enter_async_context(
                 open_registry(
                     directory / "registry.db",
@@ -251,6 +251,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             consumer_groups=consumer_groups,
             created=event_log.created,
         )
+        signing_keys = sealed_keys(settings, seal)
+        reseal = resealing(settings.sealing, directory / "keys", seal, registry.sealed, registry.audit, signing_keys)
         hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, rollover.trust_bundle, certification)
         file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
         hub.file_upload, hub.id_scope = file_upload, provisioning.enrolments.id_scope
@@ -272,6 +274,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             refusals=refusals,
             audit=audit,
             policies=policies,
+            resealing=reseal,
             consumer_groups=consumer_groups,
             event_sources=event_sources,
             retention=retention,
@@ -348,6 +351,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tasks.append(background.create_task(_scrub(event_log)))
         tasks.append(background.create_task(configurer.run()))
         tasks.append(background.create_task(moves.runner.run()))
+        tasks.append(background.create_task(reseal.run()))
         tasks.append(background.create_task(relay.run()))
         up.push_async_callback(relay.finish)
         tasks.append(background.create_task(access.follow()))

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import select
@@ -32,14 +32,21 @@ _PUT_HEAD: Final = (
 )
 _DROP: Final = "DELETE FROM audit WHERE chain = ? AND sequence <= ?"
 _HEAD: Final = "SELECT sealed FROM audit_head WHERE chain = ?"
+_HEADS: Final = "SELECT chain, sealed FROM audit_head"
 _HASH: Final = "SELECT hash FROM audit WHERE chain = ? AND sequence = ?"
 _LAST: Final = "SELECT max(sequence) FROM audit WHERE chain = ?"
 _OF_CHAIN: Final = f"SELECT number, {', '.join(_COLUMNS)} FROM audit WHERE chain = ? ORDER BY sequence"  # noqa: S608  # column names
 _DROPPED_AT_ONCE: Final = 5000  # rows
 
 
+class _Anew(NamedTuple):
+    """Heads that do not begin with ``prefix`` are to be sealed anew."""
+
+    prefix: bytes
+
+
 class SqlAudit:
-    """See ports.AuditStore."""
+    """See ports.AuditStore and, for the heads, ports.SealedRecords."""
 
     def __init__(self, commits: GroupCommit, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal) -> None:
         self._commits, self._reading, self._look_up, self._seal = commits, reading, look_up, seal
@@ -50,6 +57,15 @@ class SqlAudit:
     async def append(self, entries: Sequence[AuditEntry], keep: Mapping[AuditChain, int]) -> None:
         self._keep = keep
         await self._commits.together(self._plan, entries, when_full=True)
+
+    async def reseal(self, prefix: bytes) -> int:
+        others = self._not_of(prefix)
+        if others:
+            await self._commits.together(self._plan, _Anew(prefix), when_full=True)
+        return len(others)
+
+    async def holds(self, prefix: bytes) -> bool:
+        return any(sealed.startswith(prefix) for sealed in self._sealed_heads().values())
 
     async def find(self, query: AuditQuery) -> Sequence[ChainedEntry]:
         audit = AUDIT.c
@@ -78,12 +94,12 @@ class SqlAudit:
 
     # -- appending ---------------------------------------------------------------------------------------------------
 
-    def _plan(self, asked: Sequence[Sequence[AuditEntry]]) -> tuple[Sequence[None], Sequence[Prepared]]:
+    def _plan(self, asked: Sequence[Sequence[AuditEntry] | _Anew]) -> tuple[Sequence[None], Sequence[Prepared]]:
         heads: dict[AuditChain, AuditHead] = {}
         rows: list[tuple[Any, ...]] = []
         try:
             before: dict[AuditChain, AuditHead] = {}
-            for entry in (each for entries in asked for each in entries):
+            for entry in (each for entries in asked if not isinstance(entries, _Anew) for each in entries):
                 head = heads.get(entry.chain)
                 if head is None:
                     head = before[entry.chain] = self._head(entry.chain)
@@ -91,6 +107,10 @@ class SqlAudit:
                 digest = entry_hash(head.hash, sequence, entry)
                 rows.append((sequence, head.hash, digest, *msgspec.structs.astuple(entry)))
                 heads[entry.chain] = msgspec.structs.replace(head, sequence=sequence, hash=digest)
+            for anew in (each for each in asked if isinstance(each, _Anew)):
+                for chain in self._not_of(anew.prefix):
+                    if chain not in heads:
+                        heads[chain] = before[chain] = self._head(chain)
             drops = [self._dropped(chain, before[chain], heads) for chain in heads]
         except sqlite3.Error as error:
             raise StoreUnavailable(reason=f"the audit cannot be read: {error}", remedy="check the disk") from None
@@ -121,6 +141,12 @@ class SqlAudit:
         sealed = self._seal.seal(msgspec.msgpack.encode(head), _context(chain))
         self._written[chain] = [*self._written.get(chain, ())[-1:], (sealed, head)]
         return sealed
+
+    def _not_of(self, prefix: bytes) -> Sequence[AuditChain]:
+        return [chain for chain, sealed in self._sealed_heads().items() if not sealed.startswith(prefix)]
+
+    def _sealed_heads(self) -> Mapping[AuditChain, bytes]:
+        return {chain: bytes(sealed) for chain, sealed in self._look_up.execute(_HEADS).fetchall()}
 
     def _head(self, chain: AuditChain) -> AuditHead:
         """As it is in the file. One that the hub did not write breaks the chain, for good and for all to see."""

@@ -124,7 +124,9 @@ class SqlEnrolments:
         key, attestation = enrolment.key, enrolment.attestation
         without = msgspec.structs.replace(attestation, primary_key=None, secondary_key=None)
         sealed = {
-            name: None if (value := getattr(attestation, name)) is None else self._seal.seal(value, _context(key, name))
+            name: None
+            if (value := getattr(attestation, name)) is None
+            else self._seal.seal(value, enrolment_context(key, name))
             for name in _KEYS
         }
         content = msgspec.msgpack.encode(msgspec.structs.replace(enrolment, attestation=without))
@@ -141,14 +143,14 @@ class SqlEnrolments:
     def _enrolment(self, row: Row) -> Enrolment:
         enrolment = msgspec.msgpack.decode(row["content"], type=Enrolment)
         keys = {
-            name: None if row[name] is None else self._seal.unseal(row[name], _context(enrolment.key, name))
+            name: None if row[name] is None else self._seal.unseal(row[name], enrolment_context(enrolment.key, name))
             for name in _KEYS
         }
         attestation = msgspec.structs.replace(enrolment.attestation, **keys)
         return msgspec.structs.replace(enrolment, attestation=attestation)
 
 
-def _context(key: EnrolmentKey, name: str) -> str:
+def enrolment_context(key: EnrolmentKey, name: str) -> str:
     """What a sealed key belongs to: it cannot be moved to another enrolment. No id holds a slash."""
     return f"enrolment/{key}/{name}"
 

@@ -216,3 +216,8 @@ def _counts(identities: Iterable[Identity]) -> Counter[str]:
         if not each.module_id:
             found.update(total=1, disabled=int(each.status == "disabled"), connected=int(each.connected))
     return found
+
+
+def identity_context(device_id: str, module_id: str, key: str) -> str:
+    """What a sealed key belongs to: it cannot be moved to another identity or place. No id holds a slash."""
+    return f"identity/{device_id}/{module_id}/{key}"

@@ -52,12 +52,13 @@ from .enrolments import SqlEnrolments
 from .event_sources import SqlEventSources
 from .fleet import SqlFleet
 from .group_commit import GroupCommit
-from .identity_edits import Codec, edit_identities
+from .identity_edits import Codec, edit_identities, identity_context
 from .jobs import SqlJobs
 from .outbox import Silence, SqlOutbox
 from .queues import SqlQueues, SqlSubscriptions, delete_queues
 from .registrations import SqlRegistrations
 from .replays import SqlReplays
+from .resealing import SqlSealed
 from .retention import SqlRetention
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import DEVICE_COUNT, HEAD, IDENTITY, POLICY, REFUSAL, TWIN
@@ -131,6 +132,7 @@ class Registry:
         self.configurations = SqlConfigurations(writer, reading)
         self.enrolments = SqlEnrolments(writer, self.commits, reading, look_up, seal)
         self.registrations = SqlRegistrations(self.commits, reading, self.identities.codec, self.outbox)
+        self.sealed = SqlSealed(writer, reading, seal)
         self._writer = writer
 
     @property
@@ -455,14 +457,14 @@ class SqlIdentities:
         row = {name: getattr(identity, name) for name in _COLUMNS}
         for key in _KEYS:
             if row[key] is not None:
-                row[key] = self._seal.seal(row[key], _context(identity.device_id, identity.module_id, key))
+                row[key] = self._seal.seal(row[key], identity_context(identity.device_id, identity.module_id, key))
         row["parent_scopes"] = msgspec.json.encode(identity.parent_scopes).decode()
         return row
 
     def _identity(self, row: Row) -> Identity:
         for key in _KEYS:
             if row[key] is not None:
-                row[key] = self._seal.unseal(row[key], _context(row["device_id"], row["module_id"], key))
+                row[key] = self._seal.unseal(row[key], identity_context(row["device_id"], row["module_id"], key))
         scopes = row["parent_scopes"]
         row["parent_scopes"] = tuple(msgspec.json.decode(scopes)) if scopes != "[]" else ()
         row["connected"], row["iot_edge"] = bool(row["connected"]), bool(row["iot_edge"])
@@ -538,11 +540,6 @@ class SqlRefusals:
             values = {name: row[name] for name in Refusal.__struct_fields__ if name != "presented"}
             found.append(Refusal(**values, presented=msgspec.json.decode(row["presented"])))
         return found
-
-
-def _context(device_id: str, module_id: str, key: str) -> str:
-    """What a sealed key belongs to: it cannot be moved to another identity or place. No id holds a slash."""
-    return f"identity/{device_id}/{module_id}/{key}"
 
 
 def _is(device_id: str, module_id: str) -> list[ColumnElement[bool]]:

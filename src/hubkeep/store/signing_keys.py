@@ -1,7 +1,7 @@
 """The private keys of the hub's own authorities: in sealed files, or in PKCS#11 tokens that they never leave."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +47,24 @@ class SealedKeys:
     async def remove(self, name: str, place: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._path(name).unlink()
+
+    async def reseal(self, prefix: bytes) -> int:
+        """See ports.SealedRecords."""
+        count = 0
+        for path, name in self._files():
+            sealed = path.read_bytes()
+            if not sealed.startswith(prefix):
+                der = self._seal.unseal(sealed, _context(name))
+                self._write_secret(path, self._seal.seal(der, _context(name)))
+                count += 1
+        return count
+
+    async def holds(self, prefix: bytes) -> bool:
+        """See ports.SealedRecords."""
+        return any(path.read_bytes().startswith(prefix) for path, _ in self._files())
+
+    def _files(self) -> Sequence[tuple[Path, str]]:
+        return [(path, path.stem) for path in sorted(self._directory.glob("*.key")) if not path.name.startswith(".")]
 
     def _path(self, name: str) -> Path:
         """Names are checked where authorities are made: no separator, no dot in front."""

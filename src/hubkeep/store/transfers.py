@@ -70,12 +70,12 @@ class SqlTransfers:
 
     def _row(self, job: TransferJob) -> Row:
         row = msgspec.structs.asdict(job)
-        return row | {name: self._seal.seal(row[name].encode(), _context(job.job_id, name)) for name in _SEALED}
+        return row | {name: self._seal.seal(row[name].encode(), transfer_context(job.job_id, name)) for name in _SEALED}
 
     def _job(self, row: Row) -> TransferJob:
-        urls = {name: self._seal.unseal(row[name], _context(row["job_id"], name)).decode() for name in _SEALED}
+        urls = {name: self._seal.unseal(row[name], transfer_context(row["job_id"], name)).decode() for name in _SEALED}
         return TransferJob(**{**row, **urls, **{name: bool(row[name]) for name in _TRUTHS}})
 
 
-def _context(job_id: str, name: str) -> str:
+def transfer_context(job_id: str, name: str) -> str:
     return f"transfer_job/{job_id}/{name}"

@@ -17,8 +17,12 @@ from .tables import SIGNING_KEY, UPLOAD
 from .writer import Row, Writer, read
 
 _KEY_NAME: Final = "uploads"
-_KEY_CONTEXT: Final = "signing_key/uploads"
 _KEY_BYTES: Final = 32
+
+
+def signing_key_context(name: str) -> str:
+    """What a sealed key of the table ``signing_key`` belongs to."""
+    return f"signing_key/{name}"
 
 
 class SqlUploads:
@@ -69,11 +73,11 @@ class SqlUploads:
         async def work(connection: AsyncConnection) -> bytes:
             sealed: bytes | None = (await connection.execute(stored)).scalar_one_or_none()
             if sealed is None:
-                sealed = self._seal.seal(os.urandom(_KEY_BYTES), _KEY_CONTEXT)
+                sealed = self._seal.seal(os.urandom(_KEY_BYTES), signing_key_context(_KEY_NAME))
                 await connection.execute(insert(SIGNING_KEY).values(name=_KEY_NAME, key=sealed))
             return sealed
 
-        return self._seal.unseal(await self._write(work), _KEY_CONTEXT)
+        return self._seal.unseal(await self._write(work), signing_key_context(_KEY_NAME))
 
     async def _change(self, upload_id: str, **values: Any) -> None:
         async def work(connection: AsyncConnection) -> None:

@@ -17,6 +17,7 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.audit_trail import AuditTrail
 from hubkeep.cloud.policies import Policies
 from hubkeep.cloud.replays import Replays
+from hubkeep.cloud.resealing import Resealing
 from hubkeep.device.access import AccessLists
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.certification import Certification
@@ -83,6 +84,7 @@ from .registration_records import RegistrationRecordSurface
 from .registrations import RegistrationSurface
 from .revocation import RevocationSurface
 from .roots import RootSurface
+from .sealing import SealingSurface
 from .transfers import TransferSurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
@@ -118,6 +120,7 @@ class HttpsListener:
         refusals: Refusals,
         audit: AuditTrail,
         policies: Policies,
+        resealing: Resealing,
         consumer_groups: ConsumerGroups,
         event_sources: EventSources,
         retention: EventRetention,
@@ -172,6 +175,7 @@ class HttpsListener:
             *EventSourceSurface(event_sources).endpoints(),
             *RetentionSurface(retention).endpoints(),
             *PolicySurface(policies).endpoints(),
+            *SealingSurface(resealing).endpoints(),
             *RegistrationSurface(registrations, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
             *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),

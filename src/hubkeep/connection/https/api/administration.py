@@ -103,6 +103,16 @@ class HubStatus(Told, rename=None):
     machine: str
 
 
+class SealingState(Told):
+    """keyId: names the key in force, and tells nothing of it. resealed: records, of those sealed anew. failure: why
+    it does not go on for now."""
+
+    key_id: str
+    resealing: bool
+    resealed: Count
+    failure: str
+
+
 class PolicyNetworks(Told):
     """Where its tokens may be used from: denying wins, allowing closes the rest, neither is everywhere."""
 
@@ -148,6 +158,7 @@ class RetentionState(RetentionLimits):
 
 
 _LIMIT: Final = HTTP_SERVICE_BODY.value
+_SEALING: Final = given(SealingState, "How it is now.")
 _POLICY: Final = given(PolicyWithKeys, "The policy.")
 
 ROWS: Final[Mapping[str, Described]] = {
@@ -219,6 +230,13 @@ ROWS: Final[Mapping[str, Described]] = {
         text="The other key stays valid; links that were opened with the old one are cut.",
         body=Body({JSON: RegenerateBody}, _LIMIT),
         refusals=(PolicyNotFound,),
+    ),
+    "admin/sealing": Described("Show under which key everything is sealed", _SEALING),
+    "admin/sealing/reseal": Described(
+        "Seal everything anew under a new key",
+        _SEALING,
+        text="It goes on after a restart too. Where the hub does not make the key itself, its source must give another "
+        "one first.",
     ),
     "admin/trust-bundle": Described(
         "Get the root certificates that clients must trust",
