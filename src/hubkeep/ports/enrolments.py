@@ -1,0 +1,101 @@
+"""Stores of the provisioning service."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from hubkeep.model import (
+    Enrolment,
+    EnrolmentKey,
+    Identity,
+    Registration,
+    RegistrationOperation,
+    Status,
+)
+
+from .identities import Held, Kept
+
+
+class EnrolmentCount(NamedTuple):
+    individuals: int
+    groups: int
+
+
+class EnrolmentCondition(NamedTuple):
+    """What a query asks for. None: any. id: in any case."""
+
+    id: str | None = None
+    status: Status | None = None
+
+
+class EnrolmentStore(Protocol):
+    """Enrolments. Keys arrive and leave unsealed; at rest they are sealed. Durable when the call returns."""
+
+    async def fact(self, name: str, value: str) -> str:
+        """What is stored under ``name``; ``value`` if nothing was."""
+
+    async def get(self, key: EnrolmentKey) -> Enrolment | None: ...
+
+    async def groups(self) -> Sequence[Enrolment]: ...
+
+    async def change(
+        self, key: EnrolmentKey, edit: Callable[[Enrolment | None, EnrolmentCount], Enrolment | None]
+    ) -> Enrolment | None:
+        """Read, ``edit`` and write as one step; None: there is none, or is none any more.
+
+        Raises what ``edit`` raises; EnrolmentExists: what may belong to one enrolment alone is another's.
+        """
+
+    async def page(self, is_group: bool, condition: EnrolmentCondition, after: str, most: int) -> Sequence[Enrolment]:
+        """By id in lower case, behind ``after``."""
+
+
+class HeldRegistration(NamedTuple):
+    """What is stored when a registration is settled. owner: the enrolment that made the identity, None for people.
+
+    members: identities that the enrolment made, if it is a group.
+    """
+
+    held: Held
+    record: Registration | None
+    owner: EnrolmentKey | None
+    members: int
+
+
+class KeptRegistration(NamedTuple):
+    """What is to be stored. identity: None leaves it as it is. before: the identity as it was.
+
+    lacks: what the identity would be, were there a certificate for it: nothing is stored.
+    """
+
+    operation: RegistrationOperation
+    identity: Kept | None = None
+    before: Identity | None = None
+    lacks: Identity | None = None
+
+
+class RegistrationStore(Protocol):
+    """Registration records (any case of their id), and attempts. Durable when the call returns."""
+
+    async def get(self, registration_id: str) -> Registration | None: ...
+
+    async def operation(self, operation_id: str) -> RegistrationOperation | None: ...
+
+    async def settle(
+        self,
+        registration_id: str,
+        device_id: str,
+        enrolment: EnrolmentKey,
+        settle: Callable[[HeldRegistration], KeptRegistration],
+    ) -> KeptRegistration:
+        """Identity, record and attempt in one transaction; an identity that is kept belongs to ``enrolment``.
+
+        Raises what ``settle`` raises: then nothing was written.
+        """
+
+    async def remove(self, registration_id: str, etag: str | None) -> bool:
+        """Where the etag is ``etag`` (None: any). False: absent or another etag."""
+
+    async def page(self, group_id: str, after: str, most: int) -> Sequence[Registration]:
+        """Of one group, by id in lower case, behind ``after``."""
+
+    async def forget_operations(self, begun_before: float) -> None: ...
