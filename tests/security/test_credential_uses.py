@@ -1,7 +1,9 @@
 """The record of which key, thumbprint or authority was last used, and what a rotation makes of it."""
 
+import concurrent.futures
 import socket
 import ssl
+import threading
 import warnings
 from base64 import b64decode
 from collections.abc import Sequence
@@ -158,3 +160,26 @@ def test_uses_outlive_the_hub(tmp_path: Path) -> None:
         assert uses(hub, device="a")[0]["uses"] == 3
         visit(hub, "a", keys["primary"])
         assert uses(hub, device="a")[0]["uses"] == 4
+
+
+def test_asking_while_others_log_in_is_answered(shared_hub: HubInThread) -> None:
+    """Uses that come while others are written must not keep the hub busy with what is not due yet."""
+    over = threading.Event()
+
+    def log_in_again(device: str, key: bytes) -> None:
+        token = shared_hub.token(f"devices/{device}", key=key)
+        path = f"/devices/{device}/messages/events?{VERSION}"
+        while not over.is_set():
+            assert request(shared_hub, "POST", path, b"x", token=token).status == 204
+
+    devices = [f"asking-{number}" for number in range(3)]
+    keys = {device: keys_of(shared_hub, device)["primary"] for device in devices}
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        visitors = [pool.submit(log_in_again, *each) for each in keys.items()]
+        try:
+            for _ in range(20):
+                assert request(shared_hub, "GET", f"/api/credentials/old-tls?{VERSION}").status == 200
+        finally:
+            over.set()
+        for each in visitors:
+            each.result()

@@ -4,6 +4,7 @@ Uses gather in memory and go to the store at most once a minute for each credent
 Source: provisioning-and-pki 5.2 to 5.4.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -49,6 +50,7 @@ class CredentialUses:
         self._store, self._members, self._clock = store, members, clock
         self._seen: dict[_Key, _Seen] = {}
         self._replaced: list[Replaced] = []
+        self._writing = asyncio.Lock()
         bus.subscribe("identity.changed", self._identity_changed)
         bus.subscribe("policy.changed", self._policy_changed)
 
@@ -69,10 +71,18 @@ class CredentialUses:
 
     async def flush(self) -> None:
         """Once a second. Raises StoreUnavailable: what was to be written waits on."""
+        await self._flush(_EVERY)
+
+    async def _flush(self, every: float) -> None:
+        """every: seconds since a use was written, before which a newer one waits."""
+        async with self._writing:  # who asks waits for what another one is writing
+            await self._write_due(every)
+
+    async def _write_due(self, every: float) -> None:
         replaced, self._replaced = self._replaced, []
         now = self._clock.monotonic()
         due = [
-            key for key, seen in self._seen.items() if seen.count and (not seen.written or now - seen.written > _EVERY)
+            key for key, seen in self._seen.items() if seen.count and (not seen.written or now - seen.written >= every)
         ]
         written = {key: self._seen[key] for key in due[: CREDENTIAL_USES_AT_ONCE.value]}
         uses = [_use(key, seen) for key, seen in written.items()]
@@ -114,10 +124,9 @@ class CredentialUses:
 
     async def flush_all(self) -> None:
         """Whoever asks wants to see the last login."""
-        for seen in self._seen.values():
-            seen.written = 0.0
-        while any(seen.count for seen in self._seen.values()) or self._replaced:
-            await self.flush()
+        # as many turns as what waits now needs: those that log in meanwhile are never all written
+        for _ in range(len(self._seen) // CREDENTIAL_USES_AT_ONCE.value + 1):
+            await self._flush(0.0)
 
     async def rollover(self, retire: KeySlot, condition: str = "", since: float = 0.0, most: int = 1000) -> Rollover:
         """Who of those that meet ``condition`` stands on the key or thumbprint that is to be retired.
