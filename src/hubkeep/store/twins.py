@@ -54,9 +54,14 @@ class SqlTwins:
         self._write, self._look_up, self._outbox = writer, look_up, outbox
         self._waiting: deque[_Change] = deque()
         self._committing: asyncio.Task[None] | None = None
+        self._being_told: dict[Key, asyncio.Event] = {}  # by twin that the commit under way may change
 
     async def get(self, device_id: str, module_id: str = "") -> Twin | None:
-        return self._stored((device_id, module_id))
+        key = (device_id, module_id)
+        # what is committed shows before it is told: a device would get a twin, then the change that made it so
+        while (told := self._being_told.get(key)) is not None:
+            await told.wait()
+        return self._stored(key)
 
     async def change(
         self,
@@ -91,6 +96,8 @@ class SqlTwins:
     async def _commit(self, batch: Sequence[_Change]) -> None:
         """One transaction. A change that is refused leaves the others alone; a failing disk fails all."""
         outcomes: Sequence[_Outcome]
+        told = asyncio.Event()
+        self._being_told = dict.fromkeys((each.key for each in batch), told)
         try:
             outcomes = await self._write.at_once(lambda: self._apply(batch))
         except Exception as error:  # noqa: BLE001  # each caller gets it
@@ -106,6 +113,8 @@ class SqlTwins:
                 each.done.set_exception(outcome)
             else:
                 each.done.set_result(result)
+        self._being_told = {}
+        told.set()
 
     def _apply(self, batch: Sequence[_Change]) -> tuple[list[_Outcome], list[Prepared]]:
         """All outcomes, and what must be written for them. What was committed before is seen."""
