@@ -2,16 +2,15 @@
 
 import contextlib
 import json
-import ssl
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from http.client import HTTPSConnection
 from typing import Any
 
 import pytest
 
 from cli.processes import hub_process
+from conversations.https_peer import VERSION, kept_alive
 from hubkeep.testing import HubInThread
 from hubkeep.wire import sas
 
@@ -29,17 +28,12 @@ class BackEnd:
 
     def __init__(self, hub: HubInThread, policy: str, key: bytes) -> None:
         self.policy, self.key, self._host = policy, key, hub.host_name
-        context = ssl.create_default_context(cafile=str(hub.hub.trust_bundle))
-        self._connection = HTTPSConnection(hub.host_name, 443, context=context, timeout=30)
-        OPENED.callback(self._connection.close)
+        self._ask = OPENED.enter_context(kept_alive(hub))
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         token = sas.make(self._host, self.key, int(time.time()) + 600, self.policy)
-        content = json.dumps(body) if body is not None else None
-        self._connection.request(method, f"{path}?api-version=2021-04-12", content, {"Authorization": token})
-        answer = self._connection.getresponse()
-        text = answer.read()
-        return answer.status, json.loads(text) if text else None
+        answer = self._ask(method, f"{path}?{VERSION}", b"" if body is None else body, token)
+        return answer.status, answer.body
 
 
 def owner(hub: HubInThread) -> BackEnd:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+from rich.progress import DownloadColumn
 
 from hubkeep.settings import SettingsError, load
 
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, DataOption, JsonOption
-from .output import print_json, print_plain
+from .output import print_json, print_plain, progress_bar
 
 
 def backup(
@@ -85,10 +84,7 @@ def restore(
 @contextlib.contextmanager
 def _progress(what: str, *, as_json: bool) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
     """A bar on a terminal's standard error. Call the first with the bytes to come, the second as they go."""
-    console = Console(stderr=True)
-    columns = (what, BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
+    with progress_bar(what, None, DownloadColumn(), shown=not as_json) as (progress, task):
         yield (
             lambda size: progress.update(task, total=size),
             lambda size: progress.update(task, advance=size),

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .client import HubClient
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, ModuleOption, client_of
-from .output import err, print_fields, print_json, print_plain, print_table
+from .output import print_fields, print_json, print_plain, print_table, progress_bar
 from .query import rows_of
 
 app = typer.Typer(no_args_is_help=True, help="Symmetric keys: which are in use, who still needs one, new ones in bulk.")
@@ -153,7 +152,7 @@ def regenerate(
             _check_unused(client, [key.value] if key is not KeyChoice.both else list(Slot), condition)
         ids = [each for each in _ids(client, devices, where) if each not in known]
         failed = []
-        with _progress(len(ids)) as advance:
+        with progress_bar("new keys", len(ids)) as (bar, task):
             for start in range(0, len(ids), _AT_ONCE):
                 some = ids[start : start + _AT_ONCE]
                 done = client.rotate({"policyKey": key.value, "devices": [{"id": each} for each in some]})
@@ -162,7 +161,7 @@ def regenerate(
                     out.write(b"".join(json.dumps(each).encode() + b"\n" for each in done["rotatedKeys"]))
                     out.flush()
                     os.fsync(out.fileno())
-                advance(len(some))
+                bar.advance(task, len(some))
     if as_json:
         print_json({"rotated": len(ids) - len(failed), "errors": failed})
     else:
@@ -273,14 +272,6 @@ def _records(path: Path | None) -> Iterator[tuple[BinaryIO | None, set[str]]]:
         out.seek(0)
         known = {json.loads(line)["id"] for line in out if line.endswith(b"\n")}
         yield out, known
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    columns = (TextColumn("new keys"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def _when(stamp: str | None) -> str:

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
@@ -43,9 +51,14 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on standard error; nothing where that is no terminal."""
+def progress_bar(
+    what: str, total: int | None, counted: ProgressColumn | None = None, *, shown: bool = True
+) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar on standard error; nothing where that is no terminal, or if it is not to be ``shown``.
+
+    total: None while it is not known. counted: how far it is, in other words than so many of so many.
+    """
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    columns = (TextColumn(what), BarColumn(), counted or MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
         yield progress, progress.add_task(what, total=total)

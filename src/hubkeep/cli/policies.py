@@ -1,6 +1,6 @@
 """``hubkeep policy ...``: shared access policies, the keys of back ends."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 import typer
@@ -44,7 +44,7 @@ def show(
     if as_json:
         print_json(policy)
     else:
-        strings = {which: _connection_string(host, policy, which) for which in ("primary", "secondary")}
+        strings = {which: connection_string_of(policy, host, which) for which in get_args(Which)}
         print_fields({"name": policy["name"], "rights": policy["rights"], "used from": _whence(policy), **strings})
 
 
@@ -64,7 +64,7 @@ def create(
     if as_json:
         print_json(policy)
     else:
-        print_plain(_connection_string(host, policy, "primary"))
+        print_plain(connection_string_of(policy, host))
 
 
 @app.command()
@@ -145,7 +145,7 @@ def rotate(
     if as_json:
         print_json(policy)
     else:
-        print_plain(_connection_string(host, policy, key))
+        print_plain(connection_string_of(policy, host, key))
 
 
 def _path(name: str) -> str:
@@ -157,5 +157,6 @@ def _whence(policy: Any) -> str:
     return (", ".join(allow) or "everywhere") + (f", but not from {', '.join(deny)}" if deny else "")
 
 
-def _connection_string(host: str, policy: Any, which: str) -> str:
+def connection_string_of(policy: Any, host: str, which: Which = "primary") -> str:
+    """policy: as ``/api/policies`` tells it."""
     return f"HostName={host};SharedAccessKeyName={policy['name']};SharedAccessKey={policy[f'{which}Key']}"

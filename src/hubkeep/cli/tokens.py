@@ -17,6 +17,7 @@ from .modules import connection_string_of as connection_string_of_module
 from .modules import module_path
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, ModuleOption, client_of
 from .output import print_fields, print_json, print_plain
+from .policies import connection_string_of as connection_string_of_policy
 from .token_faults import faults, plain
 
 app = typer.Typer(no_args_is_help=True, help="SAS tokens: make one, or see what is wrong with one.")
@@ -117,10 +118,11 @@ def connection_string_command(
         else:
             own = "service" if events else "provisioningserviceowner" if provisioning else "iothubowner"
             name = policy or own
-            key = _policy(client, name)["primaryKey"]
-            text = f"HostName={host};SharedAccessKeyName={name};SharedAccessKey={key}"
-            if events:
-                entity = client.get("/api/status")["events_name"]
+            found = _policy(client, name)
+            if not events:
+                text = connection_string_of_policy(found, host)
+            else:
+                entity, key = client.get("/api/status")["events_name"], found["primaryKey"]
                 text = f"Endpoint=sb://{host}/;SharedAccessKeyName={name};SharedAccessKey={key};EntityPath={entity}"
     if as_json:
         print_json({"connection_string": text})

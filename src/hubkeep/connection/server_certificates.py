@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hubkeep.device.profiles import key_usage
+
 WriteSecret = Callable[[Path, bytes], None]
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -103,7 +105,7 @@ def crossed(chain: Path, old: Path, new: Path, now: dt.datetime | None = None) -
     cross = (
         _builder(certificate.subject, above.subject, certificate, now, days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(key_usage(key_cert_sign=True), critical=True)
         .add_extension(_above(above), critical=False)
         .sign(above_key, hashes.SHA256())
     )
@@ -130,7 +132,7 @@ def _serves(path: Path, host_names: Sequence[str], now: dt.datetime) -> bool:
 
 def _root(key: _Key, title: str, now: dt.datetime) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title[:64])])
-    usage = _usage(key_cert_sign=True, crl_sign=True)
+    usage = key_usage(key_cert_sign=True)
     return (
         _builder(subject, subject, key, now, _ROOT_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -155,7 +157,7 @@ def _server(
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
-            _usage(digital_signature=True, key_encipherment=isinstance(key, rsa.RSAPrivateKey)), critical=True
+            key_usage(digital_signature=True, key_encipherment=isinstance(key, rsa.RSAPrivateKey)), critical=True
         )
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(_above(root), critical=False)
@@ -175,26 +177,6 @@ def _builder(
         .not_valid_before(now - _BEFORE)
         .not_valid_after(now - _BEFORE + dt.timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _usage(
-    *,
-    digital_signature: bool = False,
-    key_encipherment: bool = False,
-    key_cert_sign: bool = False,
-    crl_sign: bool = False,
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=key_encipherment,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
     )
 
 

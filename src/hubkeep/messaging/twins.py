@@ -95,15 +95,6 @@ class Twins:
 
         return await self._change(device_id, module_id, change)
 
-    async def update_desired(self, device_id: str, module_id: str, value: Any) -> None:
-        """A patch of desired properties alone. Raises as ``update``."""
-        await self.update(device_id, module_id, desired=value)
-
-    async def replace_desired(self, device_id: str, module_id: str, value: Any) -> None:
-        """Desired properties in place of all that stood there; tags stay. Raises as ``update``."""
-        whole = merged({}, checked("desired", value, self._limits))
-        await self.rewrite_desired(device_id, module_id, lambda _before: whole)
-
     async def rewrite_desired(
         self, device_id: str, module_id: str, rewrite: Callable[[Json], Json], *, etag: str = _ANY
     ) -> Twin:

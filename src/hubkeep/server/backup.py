@@ -25,8 +25,9 @@ from hubkeep.cloud.resealing import DONE, PAIR
 from hubkeep.cloud.secrets import KeyFileError
 from hubkeep.errors import HubError
 from hubkeep.settings import Sealing
+from hubkeep.store.durable_files import sync
 from hubkeep.store.registry import locked, open_registry
-from hubkeep.store.snapshot import OnProgress, check_event_log, copy_database, sync
+from hubkeep.store.snapshot import OnProgress, check_event_log, copy_database
 from hubkeep.store.start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew
 
 from .data_directory import DESCRIPTION
@@ -37,6 +38,7 @@ MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
 _DATABASES: Final = ("registry.db", "events.db")  # uploads that the registry knows of are copied after it
 _KEYS: Final = "keys"
+_UPLOADS: Final = "files"
 # of the running hub alone
 _BESIDE: Final = {f"{database}{ending}" for database in _DATABASES for ending in ("-wal", "-shm")}
 _LEFT_OUT: Final = {"admin", "hubkeep.lock", "events.mark", *_BESIDE}
@@ -80,7 +82,7 @@ def back_up(data: Path, to: Path, keys_to: Path | None, begun: Callable[[int], N
         files = [path for path in _files(data) if path.name not in _LEFT_OUT]
         begun(sum(path.stat().st_size for path in files))
         keys = [path for path in files if path.relative_to(data).parts[0] == _KEYS]
-        others = [path for path in files if path not in set(keys) and path.name not in _DATABASES]
+        others = [path for path in files if path.relative_to(data).parts[0] not in {_KEYS, _UPLOADS, *_DATABASES}]
         with contextlib.ExitStack() as stack:
             sealing_before = _sealing_files(data)
             if keys_to is not None:
@@ -89,8 +91,7 @@ def back_up(data: Path, to: Path, keys_to: Path | None, begun: Callable[[int], N
             target = stack.enter_context(_new_folder(to))
             parts = [_snapshot(data / name, target / name, progress) for name in _DATABASES]
             # an upload that was taken back meanwhile is gone, and nothing that was promised
-            with_uploads = [*others, *(path for path in _files(data / "files") if path not in set(others))]
-            for path in with_uploads:
+            for path in (*others, *_files(data / _UPLOADS)):
                 with contextlib.suppress(FileNotFoundError):
                     parts.append(_copied(path, data, target, progress))
             if keys_to is not None and _sealing_files(data) != sealing_before:

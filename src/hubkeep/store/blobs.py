@@ -21,6 +21,8 @@ from hubkeep.limits import KIB, MIB, Limits
 from hubkeep.ports import BlobStat
 from hubkeep.settings import Files
 
+from .durable_files import sync
+
 _INCOMING: Final = ".staging/incoming"
 _PART: Final = 5 * MIB  # S3 takes no smaller ones
 _LOCAL_PART: Final = 512 * KIB
@@ -180,8 +182,7 @@ class LocalBlobs(ObjectBlobs):
 
     def _settle(self, incoming: Path, path: Path) -> None:
         try:
-            with incoming.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(incoming)
             self._name(incoming, path)
         except OSError as error:
             incoming.unlink(missing_ok=True)
@@ -191,7 +192,7 @@ class LocalBlobs(ObjectBlobs):
             raise
         for folder in path.parents:
             with contextlib.suppress(FileNotFoundError):  # its only file was deleted again meanwhile
-                _sync_folder(folder)
+                sync(folder)
             if folder == self._folder:
                 break
 
@@ -216,14 +217,6 @@ class LocalBlobs(ObjectBlobs):
             return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
         except OSError as error:
             raise _unavailable(error) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _stat(meta: Any) -> BlobStat:

@@ -48,6 +48,7 @@ from .configurations import SqlConfigurations
 from .connection_events import connected_among, tell_all_gone, tell_connections
 from .consumer_groups import SqlConsumerGroups
 from .credential_uses import SqlCredentialUses
+from .durable_files import sync
 from .enrolments import SqlEnrolments
 from .event_sources import SqlEventSources
 from .fleet import SqlFleet
@@ -220,11 +221,7 @@ def _make_durable(engine: Engine) -> None:
 def _prepare(path: Path) -> None:
     """Make the file, for its owner alone, and bring its tables up to date, whole or not at all."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
     engine = create_engine(_url("sqlite", str(path)), poolclass=NullPool)
     _make_durable(engine)
     try:

@@ -10,6 +10,7 @@ from typing import Final
 from hubkeep.errors import EventLogDamaged, StoreUnavailable
 
 from . import event_file
+from .durable_files import sync
 from .event_file import Scrub, unreadable
 from .event_marker import Marker
 
@@ -76,12 +77,3 @@ def _partitions(path: Path) -> int:
         raise unreadable(error, path.name) from None
     except TypeError:
         raise StoreUnavailable(reason=f"{path.name} is no event log", remedy=event_file.RESTORE) from None
-
-
-def sync(path: Path) -> None:
-    """Have a file or a folder on disk. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

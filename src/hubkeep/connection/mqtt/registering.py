@@ -16,6 +16,7 @@ from hubkeep.wire.mqtt.packets import SUBACK_FAILURE
 from hubkeep.wire.sas import percent_decoded
 
 from ..device_registrations import RegistrantName, RegistrationAnswer, registrant_name
+from .topics import request_topic
 
 if TYPE_CHECKING:
     from .features import Device, Feature
@@ -121,12 +122,8 @@ class RegistrationFeature:
         self._closed = False
 
     def publish(self, event: Publish, acknowledge: Callable[[], None]) -> None:
-        path, _, query = event.topic.partition(b"?")
-        parameters: dict[bytes, bytes] = {}
-        for item in query.split(b"&") if query else ():
-            name, _, value = item.partition(b"=")
-            parameters.setdefault(name, value)
-        path, rid = path.removesuffix(b"/"), parameters.get(b"$rid", b"")
+        path, parameters = request_topic(event.topic)
+        rid = parameters.get(b"$rid", b"")
         if path not in {_REGISTER, _STATUS}:
             raise Forbidden(
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",

@@ -96,7 +96,7 @@ def may_subscribe(topic_filter: bytes, device_id: str, module_id: str) -> bool:
 
 
 def request_topic(topic: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """A ``$iothub`` topic without its closing slash, and what follows its question mark, undecoded."""
+    """A ``$iothub`` or ``$dps`` topic without its closing slash, and what follows its question mark, undecoded."""
     path, _, query = topic.partition(b"?")
     parameters: dict[bytes, bytes] = {}
     for item in query.split(b"&") if query else ():
