@@ -3,6 +3,7 @@
 Source: provisioning-and-pki 5.6, 6; limits-and-faults L-I5.
 """
 
+import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ class AuditTrail:
             "refusals": limits.audit_refusals,
         }
         self._waiting: dict[AuditChain, deque[AuditEntry]] = {chain: deque() for chain in AUDIT_CHAINS}
+        self._writing: dict[AuditChain, asyncio.Lock] = {chain: asyncio.Lock() for chain in AUDIT_CHAINS}
         self._links: dict[int, None] = {}
         self._untold: Counter[AuditChain] = Counter()
         self.noted: Counter[AuditChain] = Counter()
@@ -139,15 +141,16 @@ class AuditTrail:
             log.warning("the end of the audit could not be written: %s", error.reason)
 
     async def _write(self, chain: AuditChain) -> None:
-        """What waits now. Raises StoreUnavailable: it waits on."""
+        """What waits now, and what another caller is writing. Raises StoreUnavailable: it waits on."""
         waiting = self._waiting[chain]
-        for _ in range(0, len(waiting), _AT_ONCE):
-            entries = [waiting.popleft() for _ in range(min(len(waiting), _AT_ONCE))]
-            try:
-                await self._store.append(entries, self._keep)
-            except HubError:  # a caller that goes away cancels no write
-                waiting.extendleft(reversed(entries))
-                raise
+        async with self._writing[chain]:
+            for _ in range(0, len(waiting), _AT_ONCE):
+                entries = [waiting.popleft() for _ in range(min(len(waiting), _AT_ONCE))]
+                try:
+                    await self._store.append(entries, self._keep)
+                except HubError:  # a caller that goes away cancels no write
+                    waiting.extendleft(reversed(entries))
+                    raise
 
     def _gap(self, chain: AuditChain, missing: int) -> AuditEntry:
         return AuditEntry(

@@ -95,9 +95,16 @@ class SqlTwins:
 
     async def _commit(self, batch: Sequence[_Change]) -> None:
         """One transaction. A change that is refused leaves the others alone; a failing disk fails all."""
-        outcomes: Sequence[_Outcome]
         told = asyncio.Event()
         self._being_told = dict.fromkeys((each.key for each in batch), told)
+        try:
+            await self._commit_and_tell(batch)
+        finally:
+            self._being_told = {}
+            told.set()
+
+    async def _commit_and_tell(self, batch: Sequence[_Change]) -> None:
+        outcomes: Sequence[_Outcome]
         try:
             outcomes = await self._write.at_once(lambda: self._apply(batch))
         except Exception as error:  # noqa: BLE001  # each caller gets it
@@ -113,8 +120,6 @@ class SqlTwins:
                 each.done.set_exception(outcome)
             else:
                 each.done.set_result(result)
-        self._being_told = {}
-        told.set()
 
     def _apply(self, batch: Sequence[_Change]) -> tuple[list[_Outcome], list[Prepared]]:
         """All outcomes, and what must be written for them. What was committed before is seen."""
