@@ -8,6 +8,12 @@ import uvloop
 from aiohttp import web
 
 from hubkeep.connection import transports
+from hubkeep.connection.admission import Admission
+from hubkeep.connection.clock import SystemClock
+from hubkeep.connection.doors import Door
+from hubkeep.errors import HubError
+from hubkeep.limits import Limits
+from hubkeep.model import LinkInfo, Networks
 
 
 async def _answer(request: web.BaseRequest) -> web.Response:
@@ -15,11 +21,26 @@ async def _answer(request: web.BaseRequest) -> web.Response:
     return web.Response(status=204)
 
 
+def _unrecorded(error: HubError, link: LinkInfo, *, identity: str, operation: str, **presented: str) -> str:  # noqa: ARG001
+    return ""
+
+
 async def _serve(address: str, certificate: str, key: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    handlers = web.Server(_answer, access_log=None)  # type: ignore[arg-type]  # off, as in the hub
-    server = await transports.listen(handlers, address, 0, context=context, backlog=100, handshake_within=10)
+    handlers = web.Server(_answer, access_log=None)  # off, as in the hub
+    open_to_all = Door(Networks(), "https", _unrecorded, SystemClock())
+    admission = Admission(Limits(), 10_000, lambda _: False)
+    server = await transports.listen(
+        handlers,
+        address,
+        0,
+        context=context,
+        door=open_to_all,
+        admission=admission,
+        backlog=100,
+        handshake_within=10,
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.Event().wait()
 

@@ -28,9 +28,8 @@ def require(command: str, *packages: str) -> str:
     """The command's path; as root on Debian it is installed if need be. Raises Missing."""
     found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL}
-        subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
-        subprocess.run(["apt-get", "install", "-y", "-qq", *packages], check=False, **quiet)
+        subprocess.run(["apt-get", "update", "-qq"], check=False, stdout=subprocess.DEVNULL)
+        subprocess.run(["apt-get", "install", "-y", "-qq", *packages], check=False, stdout=subprocess.DEVNULL)
         found = shutil.which(command, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
         raise Missing(f"{command} is missing; install it first: apt-get install {' '.join(packages)}")
@@ -102,7 +101,7 @@ class Process:
     def line(self) -> str:
         """The next line of its output. Raises RuntimeError when it ended instead."""
         assert self._child.stdout is not None
-        line = self._child.stdout.readline()
+        line: str = self._child.stdout.readline()
         if not line:
             raise RuntimeError(f"{Path(str(self._child.args[0])).name} ended with status {self._child.wait()}")  # type: ignore[index]
         return line.strip()
