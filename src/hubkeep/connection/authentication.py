@@ -5,10 +5,7 @@ time, whether the identity exists or not.
 """
 
 import asyncio
-import binascii
 import hmac
-import os
-from base64 import b64decode
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -20,14 +17,13 @@ from hubkeep.model import Identity, KeySlot, LinkInfo, Permission, Policy, Princ
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
-from . import client_certificates
+from . import client_certificates, presented
 from .admission import FailedLogins, FailedPairs
 from .changes import Changes
 from .device_trust import DeviceTrust
 from .operations import BY_NAME, allows
 from .registration_credentials import RegistrationCredentials
 
-_DECOY: Final = os.urandom(32)
 _LATE: Final = 60.0  # seconds that a certificate after its end proves anything: one request long
 _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
 
@@ -100,7 +96,7 @@ class Authentication:
             if header is not None:
                 if is_renewal:  # one good proof excuses no other
                     raise Unauthorized(reason="a certificate is renewed with itself, and with no token beside it")
-                name, token = _basic(header)
+                name, token = presented.basic(header)
             elif link.certificates:
                 leaf = client_certificates.checked_leaf(link.certificates, self._clock.now(), self._grace(is_renewal))
                 name = client_certificates.common_name(leaf) or ""
@@ -123,7 +119,7 @@ class Authentication:
         try:
             if self._registrations is None:
                 raise Unauthorized(reason="there is no provisioning service here")
-            parsed = _parsed(token) if token else None
+            parsed = presented.parsed(token) if token else None
             principal = await self._registrations.prove(id_scope, registration_id, parsed, link.certificates)
             if parsed is not None:
                 self._check_expiry(parsed)
@@ -136,7 +132,7 @@ class Authentication:
         """A back end that shows a policy's token, signed with the decoded key. Raises Unauthorized, recorded."""
         name, began = "", _now()
         try:
-            parsed = _parsed(token)
+            parsed = presented.parsed(token)
             name = f"policy {parsed.skn}"
             return self._noted(self._by_policy(parsed, link, text_key=False), link, token)
         except HubError as error:
@@ -149,11 +145,11 @@ class Authentication:
             text = token[7:] if token[:7].lower() == "bearer " else token
             if text.count(".") == 2 and " " not in text:
                 raise Unauthorized(reason="a JSON web token; sign-in for people is not set up on this hub")
-            parsed = _parsed(token)
+            parsed = presented.parsed(token)
             if parsed.skn:
                 name = f"policy {parsed.skn}"
                 return self._noted(self._by_policy(parsed, link, text_key=True), link, token)
-            device_id, module_id = _identity_in(parsed)
+            device_id, module_id = presented.identity_in(parsed)
             name = f"{device_id}/{module_id}" if module_id else device_id
             return self._noted(await self._device(device_id, module_id, token, link), link, token)
         except HubError as error:
@@ -165,7 +161,7 @@ class Authentication:
         name, _, label = sas.percent_decoded(user).rpartition("@")
         try:
             if label.lower().startswith("sas.root."):
-                parsed = _parsed(password)
+                parsed = presented.parsed(password)
                 if parsed.skn != name:
                     raise Unauthorized(reason=f"the user name says policy {name!r}, the token {parsed.skn!r}")
                 return self._noted(self._by_policy(parsed, link, text_key=True), link, password)
@@ -248,14 +244,14 @@ class Authentication:
         path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
         name = f"{device_id}/{module_id}" if module_id else device_id
         if self._failed_pairs.blocked(link.peer.rpartition(":")[0], name):
-            _waste(2)
+            presented.waste(2)
             raise Unauthorized(
                 reason="too many failed logins of this identity from this address",
                 remedy="wait: see those before",
             )
         if not token:  # none, or one of no bytes (L-I8)
             return await self._by_certificate(identity, path, link.certificates, proved, grace)
-        parsed = _parsed(token)
+        parsed = presented.parsed(token)
         if parsed.skn and is_own:
             raise Unauthorized(reason="a policy's token gets no certificate for a device", remedy="hubkeep cert issue")
         if parsed.skn:
@@ -275,7 +271,8 @@ class Authentication:
             raise _wants_certificate(identity)
         if key is None:
             raise Unauthorized(
-                reason=_why_unsigned(parsed, identity, path), remedy="compare the device's key with the registry's"
+                reason=presented.why_unsigned(parsed, identity, path),
+                remedy="compare the device's key with the registry's",
             )
         scope = self._own_scope(parsed, path)
         self._check_expiry(parsed)
@@ -300,7 +297,7 @@ class Authentication:
         proved: int,
         grace: float = 0.0,
     ) -> Principal:
-        _waste(2)
+        presented.waste(2)
         if identity is None:
             raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {path[1]}")
         proof = None
@@ -339,16 +336,16 @@ class Authentication:
         primary = identity.primary_key if identity is not None else None
         secondary = identity.secondary_key if identity is not None else None
         # both are always computed, so that time tells nothing
-        by_primary = sas.is_signed_by(token, primary or _DECOY) and primary is not None
-        by_secondary = sas.is_signed_by(token, secondary or _DECOY) and secondary is not None
+        by_primary = sas.is_signed_by(token, primary or presented.DECOY) and primary is not None
+        by_secondary = sas.is_signed_by(token, secondary or presented.DECOY) and secondary is not None
         return "primary" if by_primary else "secondary" if by_secondary else None
 
     def _by_policy(self, token: sas.SasToken, link: LinkInfo, *, text_key: bool) -> Principal:
         """text_key: also accept the key's base64 text as HMAC key; such a token opens the event endpoint alone."""
         policy = self._policy(token.skn)
         keys: tuple[tuple[KeySlot, bytes], ...] = (
-            ("primary", policy.primary_key if policy else _DECOY),
-            ("secondary", policy.secondary_key if policy else _DECOY),
+            ("primary", policy.primary_key if policy else presented.DECOY),
+            ("secondary", policy.secondary_key if policy else presented.DECOY),
         )
         key = by_text = None
         for name, value in keys:
@@ -391,7 +388,7 @@ class Authentication:
         policy = self._policy(user)
         matched = [
             hmac.compare_digest(sas.key_text(key), password.encode())
-            for key in ((policy.primary_key, policy.secondary_key) if policy else (_DECOY, _DECOY))
+            for key in ((policy.primary_key, policy.secondary_key) if policy else (presented.DECOY, presented.DECOY))
         ]
         if policy is None or not any(matched):
             raise Unauthorized(reason=f"no policy {user!r} with this key, and no name of the form id@sas.hub")
@@ -417,7 +414,7 @@ class Authentication:
         """What an identity's own token opens: the identity, or the part of it that the token was signed for."""
         for resource in sas.resources(token.sr):
             segments = resource.segments
-            if resource.host in self._hosts and len(segments) >= len(path) and _same(segments, path):
+            if resource.host in self._hosts and len(segments) >= len(path) and presented.is_for(segments, path):
                 below = segments[len(path) :]
                 # older samples sign for a parameter below the identity and mean the identity (2.5)
                 return path if not below or "=" in below[0] else (*path, *below)
@@ -429,7 +426,7 @@ class Authentication:
         late = self._clock.now() - token.expiry
         if late > self._limits.token_grace:
             raise Unauthorized(
-                reason=f"the token expired {_span(late)} ago (se={token.se})",
+                reason=f"the token expired {presented.span(late)} ago (se={token.se})",
                 remedy="make a new token; check the clock of the device",
             )
 
@@ -500,71 +497,6 @@ def _wants_certificate(identity: Identity) -> Unauthorized:
     )
 
 
-def _basic(header: str) -> tuple[str, str]:
-    """User and password of a Basic credential (RFC 7617)."""
-    scheme, _, encoded = header.partition(" ")
-    try:
-        if scheme.lower() != "basic":
-            raise Unauthorized(reason="the Authorization header is not Basic, and names no device")
-        name, _, secret = b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        raise Unauthorized(reason="the Basic credential is not base64 of a name and a password") from None
-    if not secret:  # it would be taken for none, and the certificate would count that names somebody else
-        raise Unauthorized(reason="the Basic credential has no password")
-    return name, secret
-
-
-def _parsed(token: str | None) -> sas.SasToken:
-    try:
-        return sas.parse(token or "")
-    except sas.TokenRefused as refused:
-        _waste(2)
-        reason = str(refused) if token else "no token was presented"
-        raise Unauthorized(reason=reason, remedy="hubkeep token make") from None
-
-
 def _now() -> float:
     """The loop's time: a clock that tests move does not make a refusal late."""
     return asyncio.get_running_loop().time()
-
-
-def _waste(times: int) -> None:
-    """The work of checking a signature, where there is none to check."""
-    for _ in range(times):
-        sas.signature("", "", _DECOY)
-
-
-def _identity_in(token: sas.SasToken) -> tuple[str, str]:
-    """The device and module that a token without a policy names in its ``sr``."""
-    for resource in sas.resources(token.sr):
-        segments = resource.segments
-        words = [each.lower() for each in segments]
-        if len(words) >= 4 and words[0] == "devices" and words[2] == "modules":
-            return segments[1], segments[3]
-        if len(words) >= 2 and words[0] == "devices":
-            return segments[1], ""
-    raise Unauthorized(reason=f"the token's sr names no device and no policy signed it: {token.sr!r}")
-
-
-def _same(segments: Sequence[str], path: Sequence[str]) -> bool:
-    if not sas.covers(path, segments):
-        return False
-    # a device's token is not for its modules (2.5): what follows the identity must not name one
-    return not (len(path) == 2 and len(segments) > 2 and segments[2].lower() == "modules")
-
-
-def _why_unsigned(token: sas.SasToken, identity: Identity, path: Sequence[str]) -> str:
-    for key in (identity.primary_key, identity.secondary_key):
-        if key is not None and sas.is_signed_by(token, sas.key_text(key)):
-            return "the key's base64 text was used as the key; it must be decoded first"
-    wanted, got = "/".join(path), "/".join(sas.resources(token.sr)[0].segments)
-    if got.lower() == wanted.lower() and got != wanted:
-        return f"the signature matches neither key; the token was signed for {got!r} (the case differs from {wanted!r})"
-    return "the signature matches neither key" + ("" if got == wanted else f"; the token was signed for {got!r}")
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -10,11 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from hubkeep.errors import (
     BadRequest,
-    Forbidden,
     HubError,
     LinkStolen,
     RequestTimeout,
@@ -34,7 +31,6 @@ from hubkeep.wire.mqtt import (
     State,
     Subscribe,
     Unsubscribe,
-    Will,
     connack,
     packets5,
 )
@@ -45,10 +41,11 @@ from ..peers import is_out_of_measure, link_info
 from .acknowledgements import Acknowledgements, Held
 from .dialect import Dialect, dialect_of
 from .features import FEATURES, Device, Features
-from .registering import OPERATION, REGISTRANT_FEATURES, Registrant, RegistrantSession, is_registrant, registrant
+from .logins import LoggedIn, Login
+from .registering import REGISTRANT_FEATURES, RegistrantSession, is_registrant
 from .session import Session
-from .telemetry import SAYS_MORE, Telemetry, check_will
-from .topics import UserName, parse_user_name, telemetry_topic
+from .telemetry import SAYS_MORE, Telemetry
+from .wills import LastWill
 
 if TYPE_CHECKING:
     from .listener import MqttListener
@@ -94,7 +91,7 @@ class MqttLink(asyncio.Protocol):
         self._info = LinkInfo("mqtt")
         self._login: asyncio.Task[None] | None = None
         self._telemetry: Telemetry | None = None  # once it is logged in
-        self._will: Will | None = None
+        self._will: LastWill | None = None
         self._session: Session | RegistrantSession | None = None
         self._api_version = ""
         self._features: Features | None = None
@@ -324,7 +321,7 @@ class MqttLink(asyncio.Protocol):
         if self._features is not None:
             self._features.close(cut=True)
             self._features = None
-        if isinstance(error, LinkStolen) and self._will is not None and self._will_delay(self._will):
+        if isinstance(error, LinkStolen) and self._will is not None and self._will.delay:
             self._will = None  # the client is back before the delay is over
         words = self._dialect.farewell(error) if self._dialect is not None else b""
         self._connection.state = State.CLOSED
@@ -384,11 +381,12 @@ class MqttLink(asyncio.Protocol):
     async def _authenticate(self, connect: Connect) -> None:
         listener = self._listener
         dialect = self._dialect = dialect_of(connect, listener.limits)
+        login = Login(listener, dialect, self._info)
         try:
-            present = await self._log_in(connect)
+            logged_in = await login.carry_out(connect)
         except Exception as error:
             if isinstance(error, HubError):
-                listener.refuse(error, self._info, identity=connect.client_id, operation="mqtt/connect")
+                listener.refuse(error, login.info, identity=connect.client_id, operation="mqtt/connect")
             else:
                 log.exception("a CONNECT failed")
             self._login = None
@@ -397,82 +395,33 @@ class MqttLink(asyncio.Protocol):
                 self._transport.write(dialect.refused(error))
                 self._transport.close()
             return
+        self._info = login.info
         if self._transport is None:
             return
+        self._opened(logged_in)
         self._transport.write(
-            dialect.accepted(session_present=present, limits=listener.limits, max_packet=listener.max_packet)
+            dialect.accepted(session_present=logged_in.present, limits=listener.limits, max_packet=listener.max_packet)
         )
         self._login = None
         self._connection.accept(connect.keep_alive)
-        self._will = connect.will
-        if self._session is not None:
-            for topic_filter, qos in self._session.filters.items():
-                self._device_features().subscribed(topic_filter, qos)
+        if connect.will is not None and logged_in.telemetry is not None:
+            self._will = LastWill(connect.will, logged_in.telemetry, dialect.session_expiry)
+        for topic_filter, qos in logged_in.session.filters.items():
+            self._device_features().subscribed(topic_filter, qos)
         self._resume()
         self._pump()
 
-    async def _log_in(self, connect: Connect) -> bool:
-        listener = self._listener
-        if not connect.client_id or len(connect.client_id) > 257:
-            raise BadRequest(reason="the client id is empty or too long")
-        if connect.username is None:
-            raise Unauthorized(reason="no user name", remedy="user name: {host}/{client id}/?api-version=2021-04-12")
-        token = connect.password.decode(errors="replace") if connect.password else None
-        if (registers := registrant(connect)) is not None:
-            await self._log_in_registrant(registers, token, connect)
-            return False
-        name = parse_user_name(connect.username, connect.client_id)
-        self._info = msgspec.structs.replace(self._info, client=name.client_type)
-        principal = await self._authorized(name, token)
-        if connect.properties.text("authentication_method") is not None:
-            raise Unauthorized(
-                reason="an authentication method of MQTT 5", remedy="send the token as password, with a user name"
-            )
-        if connect.will is not None:
-            check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
-        if name.model_id:
-            await listener.twins.note_model(principal, self._info, name.model_id)
-        if delay := listener.sessions.takeover_delay(principal):
-            await asyncio.sleep(delay)
-        session = Session(listener.subscriptions, name.device_id, name.module_id)
-        expiry = self._dialect.session_expiry if self._dialect is not None else 0
-        present = await session.begin(clean=connect.clean_session, expiry=expiry, now=listener.clock.now())
-        if delay or session.forgot:
-            principal = await self._authorized(name, token)  # it may have been disabled meanwhile
-        if self._transport is None:
-            return False
+    def _opened(self, logged_in: LoggedIn) -> None:
+        listener, principal = self._listener, logged_in.principal
         if self._ticket is not None:
             self._ticket.authenticated()
-        listener.sessions.open(principal, self, "mqtt")
-        self.principal, self._session = principal, session
-        self.expires = listener.authentication.lapses(principal)
-        self._telemetry = Telemetry(listener, principal, name)
-        listener.wills.cancel(connect.client_id)
-        return present
-
-    async def _log_in_registrant(self, registers: Registrant, token: str | None, connect: Connect) -> None:
-        """A device that registers is no identity yet: it has no session that lasts, no telemetry and no will."""
-        listener = self._listener
-        self._info = msgspec.structs.replace(self._info, client=registers.client)
-        principal = await listener.registrations.connect(registers.name, token, self._info, operation=OPERATION)
-        if connect.will is not None or connect.properties.text("authentication_method") is not None:
-            raise Forbidden(reason="a will, or an authentication method of MQTT 5, of a device that registers")
-        if self._transport is None:
-            return
-        if self._ticket is not None:
-            self._ticket.authenticated()
-        self.principal, self._session, self._api_version = principal, RegistrantSession(), registers.api_version
-        self.expires = listener.registrations.ends(principal)
-        listener.registers(self)
-
-    async def _authorized(self, name: UserName, token: str | None) -> Principal:
-        authentication = self._listener.authentication
-        principal = await authentication.device(
-            name.device_id, name.module_id, token, self._info, operation="mqtt/connect"
-        )
-        path = ("devices", name.device_id, *(("modules", name.module_id) if name.module_id else ()))
-        authentication.authorize(principal, "mqtt/connect", path, self._info)
-        return principal
+        if logged_in.telemetry is None:
+            listener.registers(self)
+        else:
+            listener.sessions.open(principal, self, "mqtt")
+            listener.wills.cancel(logged_in.client_id)
+        self.principal, self.expires, self._session = principal, logged_in.expires, logged_in.session
+        self._telemetry, self._api_version = logged_in.telemetry, logged_in.api_version
 
     def _subscribe(self, event: Subscribe) -> None:
         session, listener = self._session, self._listener
@@ -615,24 +564,17 @@ class MqttLink(asyncio.Protocol):
         except HubError as error:
             self._refused(error, "mqtt/disconnect")
 
-    def _leave_will(self, will: Will) -> None:
+    def _leave_will(self, will: LastWill) -> None:
         """Now, or when the delay that the client asked for is over, or its session if that is earlier."""
-        delay = self._will_delay(will)
-        if delay and self.principal is not None:
-            until = self._listener.clock.monotonic() + delay
-            self._listener.wills.delay(self.principal.name, until, partial(self._publish_will, will))
+        publish = partial(self._publish_will, will)
+        if will.delay and self.principal is not None:
+            self._listener.wills.delay(self.principal.name, self._listener.clock.monotonic() + will.delay, publish)
         else:
-            self._publish_will(will)
+            publish()
 
-    def _will_delay(self, will: Will) -> int:
-        delay = will.properties.number("will_delay")
-        session_expiry = self._dialect.session_expiry if self._dialect is not None else 0
-        return delay if session_expiry is None else min(delay, session_expiry)
-
-    def _publish_will(self, will: Will) -> None:
+    def _publish_will(self, will: LastWill) -> None:
         try:
-            if self._telemetry is not None:
-                self._telemetry.publish_will(will)
+            will.publish()
         except HubError as error:
             self._refused(error, "mqtt/will")
 

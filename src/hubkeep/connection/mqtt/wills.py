@@ -1,9 +1,29 @@
-"""Wills that MQTT 5 clients want sent only after a while, unless they are back by then (MQTT 5, 3.1.3.2.2)."""
+"""Wills: MQTT 5 clients may want theirs sent only after a while, unless they are back by then (MQTT 5, 3.1.3.2.2)."""
 
 from collections.abc import Callable
 from typing import Final
 
+from hubkeep.wire.mqtt import Will
+
+from .telemetry import Telemetry
+
 _KEPT: Final = 10_000  # beyond it, a will goes at once
+
+
+class LastWill:
+    """What a link leaves when it ends without taking it back. delay: seconds that it waits, never longer than the
+    session lasts (session_expiry: seconds, None for ever)."""
+
+    __slots__ = ("_telemetry", "_will", "delay")
+
+    def __init__(self, will: Will, telemetry: Telemetry, session_expiry: int | None) -> None:
+        self._will, self._telemetry = will, telemetry
+        delay = will.properties.number("will_delay")
+        self.delay = delay if session_expiry is None else min(delay, session_expiry)
+
+    def publish(self) -> None:
+        """As an event of the device. Raises HubError."""
+        self._telemetry.publish_will(self._will)
 
 
 class DelayedWills:
