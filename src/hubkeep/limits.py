@@ -206,6 +206,9 @@ REGISTRATION_ANSWERS_HELD = Limit(8, "answers that wait for a device to subscrib
 REGISTRATION_ANSWER_HELD = Limit(
     10, "seconds that an answer waits for a device to subscribe", "provisioning-and-pki 1.6"
 )
+WEBHOOK_WITHIN = Limit(5, "seconds for a webhook of custom allocation to answer", "provisioning-and-pki 2.4")
+WEBHOOK_ANSWER = Limit(64 * KIB, "bytes of the answer of a webhook", "provisioning-and-pki 2.4")
+REGISTRATION_OPEN = Limit(60, "seconds until a registration that is under way has failed", "provisioning-and-pki 1.3")
 REGISTRATION_OPERATION_KEPT = Limit(
     86_400, "seconds that a device may ask how a registration ended", "provisioning-and-pki 1.3"
 )

@@ -169,6 +169,20 @@ class Provisioning(_Section):
     answer_at_once: bool = Field(
         False, description="Answer a request to register with its outcome, instead of telling it at the first poll."
     )
+    retry_after: int = Field(
+        3, ge=1, le=300, description="Seconds after which a device asks how its registration ended."
+    )
+    webhook_secret_file: Path | None = Field(
+        None,
+        description="The file with the secret that signs what webhooks of custom allocation are asked; mode 0600. By "
+        "default one is made: keys/webhook.secret in the data directory.",
+    )
+    webhook_authorization_file: Path | None = Field(
+        None, description="The file with the Authorization header that webhooks are sent; mode 0600."
+    )
+    webhook_roots: Path | None = Field(
+        None, description="A file (PEM) of authorities whose webhooks are trusted, beside the public ones."
+    )
     issue_certificates: bool = Field(
         True,
         description="Answer a device that asks for a certificate when it registers, also where its enrollment names no "

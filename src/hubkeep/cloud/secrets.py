@@ -168,7 +168,23 @@ def write_secret(path: Path, content: bytes) -> None:
         os.close(directory)
 
 
-def _read_secret(path: Path) -> bytes:
+def read_secret(path: Path, *, at_most: int, create: int = 0) -> bytes:
+    """The content of a secret file (mode 0600). create: bytes of a new one, made in hexadecimal if it is absent.
+
+    Raises KeyFileError.
+    """
+    try:
+        if create and not path.exists():
+            write_secret(path, os.urandom(create).hex().encode())
+        content = _read_secret(path, at_most).strip()
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
+    if not content or len(content) > at_most:
+        raise KeyFileError(f"{path} holds no secret of 1 to {at_most} bytes")
+    return content
+
+
+def _read_secret(path: Path, at_most: int = _FILE_BYTES) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as file:
         mode = os.fstat(handle).st_mode  # of what is read, not of what bears the name a moment later
@@ -176,4 +192,4 @@ def _read_secret(path: Path) -> bytes:
             raise KeyFileError(f"{path} is not a file")
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyFileError(f"{path} can be read by others: chmod 600 {path}, or make new keys if it was")
-        return file.read(_FILE_BYTES)
+        return file.read(at_most + 1)

@@ -5,11 +5,12 @@ the hub's own authorities, and revocation by others. Source: provisioning-and-pk
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.device.authorities import Authorities, may_speak_for
 from hubkeep.device.certificate_uses import CertificateUses
@@ -99,6 +100,21 @@ class DeviceTrust:
         except Unauthorized:
             return None
         return proof if self._authorities.get(proof.authority).is_own else None
+
+    async def check_revocation(self, leaf: x509.Certificate, above: Sequence[x509.Certificate]) -> None:
+        """What registered authorities, and the hub's own, have said of a verified path. Raises Unauthorized."""
+        ders = {each.public_bytes(Encoding.DER): each for each in above}
+        for authority in self._authorities.all():
+            if not authority.certificate or authority.certificate not in ders:
+                continue
+            if authority.is_own:
+                record = await self._issued.get(authority.name, f"{leaf.serial_number:X}")
+                if record is not None and record.revoked:
+                    raise Unauthorized(reason=f"denied: the certificate was revoked ({record.reason})")
+                continue
+            self._lists.check(authority, (leaf, *above))
+            if authority.certificate == above[0].public_bytes(Encoding.DER):
+                await self._answers.check(authority, leaf, above[0])
 
     async def adopt(self, identity: Identity) -> None:
         """From now on its certificates open it, its keys do not. Raises HubError."""

@@ -6,10 +6,11 @@ group knows: that is how one device of a group is stopped. Source: provisioning-
 
 import hmac
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.device.denials import marks_of
@@ -25,6 +26,7 @@ from .certificate_paths import Denies, DevicePaths, check_denied, check_is_no_au
 
 _DECOY: Final = os.urandom(32)
 _DEVICE_KEY: Final = "registration"  # the one key name of devices
+CheckRevocation = Callable[[x509.Certificate, Sequence[x509.Certificate]], Awaitable[None]]
 _Slot = Literal["primary", "secondary"]
 
 
@@ -39,9 +41,10 @@ class _Match(NamedTuple):
 class RegistrationCredentials:
     """Everything here raises Unauthorized, its reason and remedy for the operator."""
 
-    def __init__(self, enrolments: Enrolments, denies: Denies, clock: Clock) -> None:
-        """denies: the deny-list."""
+    def __init__(self, enrolments: Enrolments, denies: Denies, revocation: CheckRevocation, clock: Clock) -> None:
+        """denies: the deny-list. revocation: what authorities say of a verified path; raises Unauthorized."""
         self._enrolments, self._denies, self._clock = enrolments, denies, clock
+        self._revocation = revocation
         self._paths = DevicePaths(enrolments.anchors)
 
     async def prove(
@@ -53,7 +56,7 @@ class RegistrationCredentials:
             if token is not None:
                 principal = self._by_token(registration_id, token, individual)
             else:
-                principal = self._by_certificate(registration_id, certificates, individual)
+                principal = await self._by_certificate(registration_id, certificates, individual)
         except Unauthorized as error:
             if id_scope.lower() == self._enrolments.id_scope.lower():
                 raise
@@ -104,7 +107,7 @@ class RegistrationCredentials:
 
     # -- certificates ------------------------------------------------------------------------------------------------
 
-    def _by_certificate(
+    async def _by_certificate(
         self, registration_id: str, certificates: Sequence[bytes], individual: Enrolment | None
     ) -> Principal:
         if not certificates:
@@ -127,6 +130,7 @@ class RegistrationCredentials:
                 raise _not_enrolled(registration_id, individual, "thumbprint: the certificate is not the enrolled one")
             check_is_no_authority(leaf)
             path = self._paths.find(leaf, certificates[1:], self._clock.now(), self._denies)
+            await self._revocation(leaf, path.above)
             group, issuer = self._nearest_group([each.public_bytes(Encoding.DER) for each in path.above])
             slot = "secondary" if issuer == group.attestation.secondary_certificate else "primary"
             expires, decides, marks = path.expires, individual or group, (*marks, *path.marks)

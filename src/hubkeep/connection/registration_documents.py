@@ -83,7 +83,7 @@ def registration_document(record: Registration) -> dict[str, Any]:
 def _issued(record: Registration) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if record.issued and record.issued_form == "pem":
-        told["issuedClientCertificate"] = "".join(_pem(each) for each in record.issued)
+        told["issuedClientCertificate"] = "".join(pem(each) for each in record.issued)
     elif record.issued:
         told["issuedCertificateChain"] = [b64encode(each).decode() for each in record.issued]
     if (bundle := record.trust_bundle) is not None:
@@ -93,13 +93,13 @@ def _issued(record: Registration) -> dict[str, Any]:
             "createdDateTime": time_stamp(bundle.created),
             "lastModifiedDateTime": time_stamp(bundle.modified),
             "certificates": [
-                {"certificate": _pem(each), "metadata": certificate_document(each)} for each in bundle.certificates
+                {"certificate": pem(each), "metadata": certificate_document(each)} for each in bundle.certificates
             ],
         }
     return told
 
 
-def _pem(der: bytes) -> str:
+def pem(der: bytes) -> str:
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
 
 

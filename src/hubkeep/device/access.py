@@ -95,6 +95,19 @@ class AccessLists:
         rules = [rule for rule in self._rules.values() if rule.is_in_force(now)]
         return self._judged(rules, device_id, authority)
 
+    def refusal_to_register(self, device_id: str, authority: str) -> HubError | None:
+        """The same of a device that may be new: what an allow list says by a condition is no reason yet, since its
+        twin, which the condition is about, is made by its registration.
+        """
+        now = self._clock.now()
+        rules = [rule for rule in self._rules.values() if rule.is_in_force(now)]
+        if any(rule.verdict == "allow" and rule.condition for rule in rules):
+            rules = [rule for rule in rules if rule.verdict == "block"]
+        expiry = self._expiries.get(device_id)
+        if expiry is not None and now >= expiry.at:
+            return _expired(expiry)
+        return self._judged(rules, device_id, authority)
+
     def judge_with(self, rule: AccessRule, members: set[str]) -> Judge:
         """What the answers would be with ``rule`` in its place, of whose condition these are the members."""
         others = [each for each in self._rules.values() if each.name != rule.name]

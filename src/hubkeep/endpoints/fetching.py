@@ -1,6 +1,7 @@
 """Documents that the hub fetches for itself: revocation lists, and answers of OCSP responders."""
 
 import asyncio
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -17,12 +18,21 @@ class Fetching:
     def __init__(self, http: HttpClient) -> None:
         self._http = http
 
-    async def __call__(self, url: str, *, at_most: int, within: float, body: bytes = b"", kind: str = "") -> bytes:
-        headers = {"Content-Type": kind} if body else {}
+    async def __call__(
+        self,
+        url: str,
+        *,
+        at_most: int,
+        within: float,
+        body: bytes = b"",
+        kind: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        told = {**(headers or {}), **({"Content-Type": kind} if body else {})}
         try:
             async with (
                 asyncio.timeout(within),
-                self._http.request("POST" if body else "GET", url, headers=headers, data=body or None) as answer,
+                self._http.request("POST" if body else "GET", url, headers=told, data=body or None) as answer,
             ):
                 if answer.status != _OK:
                     raise FetchFailed(f"{url} answered {answer.status}")

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
@@ -21,8 +23,9 @@ _CONNECTIONS: Final = 32
 class HttpClient:
     """Use as a context. Cookies, proxies and credentials of the environment are none of its business."""
 
-    def __init__(self, egress: Egress) -> None:
-        self._egress = egress
+    def __init__(self, egress: Egress, roots: Path | None = None) -> None:
+        """roots: more authorities (PEM) whose servers are trusted."""
+        self._egress, self._roots = egress, roots
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -50,12 +53,17 @@ class HttpClient:
     def _opened(self) -> aiohttp.ClientSession:
         # made at the first request: a hub that reaches nobody spends nothing
         if self._session is None:
+            trusted = ssl.create_default_context()
+            if self._roots is not None:
+                trusted.load_verify_locations(self._roots)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     resolver=_Checked(self._egress),
                     use_dns_cache=False,
-                    ssl=ssl.create_default_context(),
+                    ssl=trusted,
                     limit=_CONNECTIONS,
+                    # a request that was given up leaves a transport behind that waits for its peer to say goodbye
+                    enable_cleanup_closed=sys.version_info < (3, 12, 7),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_WITHIN, sock_read=_SILENCE),

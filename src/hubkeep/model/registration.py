@@ -98,7 +98,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 class RegistrationOperation(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt. registration: how it ended; None while it is ``assigning``. begun: Unix seconds.
 
-    retry_after: seconds until the device should ask again.
+    retry_after: seconds until the device should ask again. if_lost: the registration, should it never end by itself.
     """
 
     operation_id: str
@@ -106,6 +106,7 @@ class RegistrationOperation(msgspec.Struct, frozen=True, kw_only=True):
     begun: float
     registration: Registration | None = None
     retry_after: int = 3
+    if_lost: Registration | None = None
 
     @property
     def status(self) -> RegistrationStatus:

@@ -17,6 +17,9 @@ from .device_trust import (
     TrustProofStore,
 )
 from .enrolments import (
+    AllocationAnswer,
+    AllocationQuestion,
+    AskAllocation,
     EnrolmentCondition,
     EnrolmentCount,
     EnrolmentStore,
@@ -70,6 +73,9 @@ __all__ = [
     "METHODS_SERVED",
     "AccessStore",
     "Activity",
+    "AllocationAnswer",
+    "AllocationQuestion",
+    "AskAllocation",
     "AuditQuery",
     "AuditStore",
     "AuthorityStore",

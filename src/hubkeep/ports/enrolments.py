@@ -1,13 +1,16 @@
 """Stores of the provisioning service."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hubkeep.model import (
     Enrolment,
     EnrolmentKey,
     Identity,
+    Json,
+    RegisterRequest,
     Registration,
+    RegistrationCredential,
     RegistrationOperation,
     Status,
 )
@@ -73,8 +76,38 @@ class KeptRegistration(NamedTuple):
     lacks: Identity | None = None
 
 
+class AllocationQuestion(NamedTuple):
+    """Which of ``hubs`` (host names) a device is to go to. record: how it is known already. at: Unix seconds."""
+
+    enrolment: Enrolment
+    credential: RegistrationCredential
+    request: RegisterRequest
+    record: Registration | None
+    hubs: Sequence[str]
+    at: float
+
+
+class AllocationAnswer(NamedTuple):
+    """As it came: nothing of it is checked. payload: for the device."""
+
+    hub: str
+    initial_twin: Json | None
+    payload: Any
+
+
+class AskAllocation(Protocol):
+    async def __call__(self, question: AllocationQuestion) -> AllocationAnswer:
+        """Bounded in time and size. Raises AllocationFailed."""
+
+
 class RegistrationStore(Protocol):
     """Registration records (any case of their id), and attempts. Durable when the call returns."""
+
+    async def put_operation(self, operation: RegistrationOperation) -> None:
+        """The attempt alone."""
+
+    async def open_operations(self, begun_before: float, most: int) -> Sequence[RegistrationOperation]:
+        """Those that have not ended, the oldest first."""
 
     async def get(self, registration_id: str) -> Registration | None: ...
 

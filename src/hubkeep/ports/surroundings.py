@@ -1,5 +1,6 @@
 """What the hub is surrounded by: clock, sealing key, the network outside."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -61,8 +62,17 @@ class FetchFailed(Exception):
 class Fetch(Protocol):
     """A document from an address that an administrator named; bounded, without redirects, where egress lets it."""
 
-    async def __call__(self, url: str, *, at_most: int, within: float, body: bytes = b"", kind: str = "") -> bytes:
-        """GET, or POST of ``body`` of the media type ``kind``. Raises FetchFailed, EgressRefused."""
+    async def __call__(
+        self,
+        url: str,
+        *,
+        at_most: int,
+        within: float,
+        body: bytes = b"",
+        kind: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """GET, or POST of ``body`` of the media type ``kind``. headers: more. Raises FetchFailed, EgressRefused."""
 
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

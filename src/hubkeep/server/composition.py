@@ -176,8 +176,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             certification,
             twins,
             rollover.trust_bundle,
+            access.refusal_to_register,
+            egress,
             clock,
             limits,
+            up,
             refusals.record,
             published=published,
         )
@@ -187,11 +190,12 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             replays.accepted(principal, token, link)
             audit.logged_in(principal, link)
 
+        trust = device_trust(certification, identities, clock)
         authentication = Authentication(
             registry.identities,
             policies.get if settings.policy_networks else lambda name: from_anywhere(policies.get(name)),
-            device_trust(certification, identities, clock),
-            RegistrationCredentials(provisioning.enrolments, certification.denials.find, clock),
+            trust,
+            RegistrationCredentials(provisioning.enrolments, certification.denials.find, trust.check_revocation, clock),
             host_names=[*names, rollover.canary_name] if rollover.canary_name else names,
             events_name=settings.events.name,
             clock=clock,
@@ -337,6 +341,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, to_device.tend, "cloud-to-device"),
             (1.0, feedback.tend, "feedback"),
             (600.0, provisioning.registrations.sweep, "registrations"),
+            (5.0, provisioning.registrations.under_way.end_lost, "registrations under way"),
             (1.0, certification.uses.flush, "uses of certificates"),
             (1.0, proofs.flush, "proofs of trust"),
             (3600.0, certification.denials.tidy, "the deny-list"),
@@ -354,6 +359,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tasks.append(background.create_task(reseal.run()))
         tasks.append(background.create_task(relay.run()))
         up.push_async_callback(relay.finish)
+        up.push_async_callback(provisioning.registrations.under_way.close)
         tasks.append(background.create_task(access.follow()))
         tasks.append(running_jobs := background.create_task(runner.run()))
         up.push_async_callback(activity.run)

@@ -1,31 +1,39 @@
 """The provisioning service, put together."""
 
+import contextlib
 import ipaddress
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.cloud.policies import PUBLISHED_SEED
+from hubkeep.cloud.secrets import KeyFileError, read_secret
+from hubkeep.connection.allocation_webhook import AllocationWebhook
 from hubkeep.device.certification import Certification
 from hubkeep.device.identities import Identities
 from hubkeep.device.provisioning.allocation import Allocation, Latencies
 from hubkeep.device.provisioning.enrolments import Enrolments
+from hubkeep.device.provisioning.hub_identities import HubIdentities
 from hubkeep.device.provisioning.ids import new_id_scope
 from hubkeep.device.provisioning.registrations import Registrations
 from hubkeep.device.provisioning.requested import RequestedCertificates
-from hubkeep.errors import BadRequest
+from hubkeep.endpoints.fetching import Fetching
+from hubkeep.endpoints.http_client import HttpClient
+from hubkeep.errors import BadRequest, HubError
 from hubkeep.limits import Limits
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import Json, LinkedHub, TrustBundle
-from hubkeep.ports import Clock, RecordRefusal, TwinEdit
+from hubkeep.ports import Clock, Egress, RecordRefusal, TwinEdit
 from hubkeep.settings import Settings, SettingsError
 from hubkeep.store.registry import Registry
 
 from .data_directory import host_names
+
+_SECRET: Final = 4096  # bytes
 
 
 class Provisioning(NamedTuple):
@@ -41,13 +49,19 @@ async def open_provisioning(
     certification: Certification,
     twins: Twins,
     trust_bundle: Path,
+    access: Callable[[str, str], HubError | None],
+    egress: Egress,
     clock: Clock,
     limits: Limits,
+    up: contextlib.AsyncExitStack,
     refuse: RecordRefusal,
     *,
     published: bool,
 ) -> Provisioning:
-    """published: the id scope derives from the published seed, as the keys do. trust_bundle: a file of PEM."""
+    """published: the id scope derives from the published seed, as the keys do. trust_bundle: a file of PEM.
+
+    Raises SettingsError.
+    """
     authorities = certification.authorities
 
     def initial_twin(device_id: str, wanted: Json) -> TwinEdit:
@@ -56,23 +70,30 @@ async def open_provisioning(
     def issuers() -> Collection[str]:
         return [each.name for each in authorities.own()]
 
+    def may_register(device_id: str, issuer: bytes) -> HubError | None:
+        name = next((each.name for each in authorities.active() if issuer and each.certificate == issuer), "")
+        return access(device_id, name)
+
     wanted = settings.provisioning
-    allocation = Allocation(_linked_hubs(settings), wanted.allocation, _latencies(wanted.networks))
+    http = await up.enter_async_context(HttpClient(egress, wanted.webhook_roots))
+    ask = _webhook(settings, http, clock)
+    allocation = Allocation(_linked_hubs(settings), wanted.allocation, _latencies(wanted.networks), ask=ask)
     enrolments = Enrolments(registry.enrolments, authorities.active, allocation, initial_twin, issuers, clock, limits)
     await enrolments.load(new_id_scope(PUBLISHED_SEED if published else b""))
     registrations = Registrations(
         registry.registrations,
         enrolments,
         allocation,
-        identities,
-        authorities.active,
-        initial_twin,
+        HubIdentities(identities, authorities.active, initial_twin, clock, limits),
         RequestedCertificates(certification.issuing, without_policy=wanted.issue_certificates),
+        initial_twin,
+        may_register,
         lambda: _trust_bundle(trust_bundle),
         clock,
         limits,
         refuse,
         answers_at_once=wanted.answer_at_once,
+        retry_after=wanted.retry_after,
     )
     return Provisioning(enrolments, registrations, allocation)
 
@@ -88,6 +109,22 @@ def _linked_hubs(settings: Settings) -> Sequence[LinkedHub]:
         for each in settings.provisioning.hubs
     ]
     return linked or [LinkedHub(host_name=settings.host_name)]
+
+
+def _webhook(settings: Settings, http: HttpClient, clock: Clock) -> AllocationWebhook:
+    wanted, made = settings.provisioning, settings.data / "keys" / "webhook.secret"
+    try:
+        if wanted.webhook_secret_file is not None:
+            secret = read_secret(wanted.webhook_secret_file, at_most=_SECRET)
+        else:
+            secret = read_secret(made, at_most=_SECRET, create=32)
+        header = wanted.webhook_authorization_file
+        authorization = "" if header is None else read_secret(header, at_most=_SECRET).decode("ascii")
+        if not authorization.isprintable():
+            raise SettingsError("provisioning.webhook_authorization_file holds no header")
+    except (KeyFileError, UnicodeError) as error:
+        raise SettingsError(f"provisioning: {error}") from None
+    return AllocationWebhook(Fetching(http), secret, authorization, clock)
 
 
 def _trust_bundle(file: Path) -> TrustBundle:

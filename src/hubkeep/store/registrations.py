@@ -38,6 +38,17 @@ class SqlRegistrations:
         rows = await read(self._reading, query)
         return _attempt(rows[0]["content"]) if rows else None
 
+    async def put_operation(self, operation: RegistrationOperation) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await _put_operation(connection, operation)
+
+        await self._commit(work)
+
+    async def open_operations(self, begun_before: float, most: int) -> Sequence[RegistrationOperation]:
+        query = select(_OPERATION.content).where(_OPERATION.is_open, _OPERATION.begun < begun_before)
+        rows = await read(self._reading, query.order_by(_OPERATION.begun).limit(most))
+        return [_attempt(row["content"]) for row in rows]
+
     async def settle(
         self,
         registration_id: str,

@@ -1,4 +1,4 @@
-"""Which hub a device is assigned to. Pure. Source: provisioning-and-pki 2.4."""
+"""Which hub a device is assigned to. Source: provisioning-and-pki 2.4."""
 
 import ipaddress
 import math
@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from hubkeep.errors import AllocationFailed, NoHub
 from hubkeep.model import AllocationPolicy, Enrolment, LinkedHub
+from hubkeep.ports import AllocationAnswer, AllocationQuestion, AskAllocation
 
 _BITS: Final = 53
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -24,16 +25,22 @@ class Allocation:
     """hubs: the linked ones. default: for enrolments that name no policy. latencies: for ``geoLatency``."""
 
     def __init__(
-        self, hubs: Sequence[LinkedHub], default: AllocationPolicy = "hashed", latencies: Sequence[Latencies] = ()
+        self,
+        hubs: Sequence[LinkedHub],
+        default: AllocationPolicy = "hashed",
+        latencies: Sequence[Latencies] = (),
+        *,
+        ask: AskAllocation | None = None,
     ) -> None:
-        self._hubs, self._default = hubs, default
+        """ask: for the policy ``custom``."""
+        self._hubs, self._default, self._ask = hubs, default, ask
         # the narrowest network that holds an address speaks for it
         self._latencies = sorted(latencies, key=lambda each: each.network.prefixlen, reverse=True)
 
     @property
     def can_ask(self) -> bool:
         """Whether somebody answers for the policy ``custom``."""
-        return False
+        return self._ask is not None
 
     @property
     def hubs(self) -> Sequence[LinkedHub]:
@@ -65,6 +72,16 @@ class Allocation:
         if policy == "geoLatency":
             hubs = self._nearest(hubs, source)
         return hashed(registration_id, hubs).host_name
+
+    async def ask(self, question: AllocationQuestion) -> AllocationAnswer:
+        """Whom the enrolment names. Raises NoHub, AllocationFailed."""
+        if self._ask is None:
+            raise AllocationFailed(reason="nobody is set up to be asked for custom allocation")
+        hubs = {each.host_name.lower(): each.host_name for each in self.candidates(question.enrolment)}
+        answer = await self._ask(question._replace(hubs=tuple(hubs.values())))
+        if answer.hub.lower() not in hubs:
+            raise AllocationFailed(reason=f"the webhook chose {answer.hub[:128]!r}, which is no linked hub")
+        return answer._replace(hub=hubs[answer.hub.lower()])
 
     def _nearest(self, hubs: Sequence[LinkedHub], source: str) -> Sequence[LinkedHub]:
         """Those of the least latency; all of them where nothing is known of the source."""

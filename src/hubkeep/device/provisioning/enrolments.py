@@ -4,6 +4,7 @@ import uuid
 from base64 import b64encode
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -15,7 +16,7 @@ from hubkeep.errors import (
     PreconditionFailed,
 )
 from hubkeep.limits import ENROLMENT_HUBS, Limits
-from hubkeep.model import Attestation, Authority, Enrolment, EnrolmentKey, Json, enrolment_key
+from hubkeep.model import Attestation, Authority, Enrolment, EnrolmentKey, Json, Webhook, enrolment_key
 from hubkeep.ports import Clock, EnrolmentCondition, EnrolmentCount, EnrolmentStore, TwinEdit
 
 from ..identities import check_id
@@ -24,6 +25,7 @@ from .allocation import Allocation
 from .ids import check_registration_id
 
 _ANY: Final = "*"
+_URL_LENGTH: Final = 2048
 _ALLOWED: Final = 1000  # patterns of a group
 _ID_SCOPE: Final = "id_scope"
 
@@ -153,6 +155,8 @@ class Enrolments:
             raise BadRequest("Static allocation needs exactly one hub.")
         if asked.allocation == "custom" and not self._allocation.can_ask:
             raise BadRequest("This service does not ask webhooks for allocation.")
+        if asked.webhook is not None and not _may_be_asked(asked.webhook):
+            raise BadRequest("webhookUrl is an https URL of at most 2048 characters, without user and fragment.")
         if (asked.allocation == "custom") != (asked.webhook is not None):
             raise BadRequest("customAllocationDefinition belongs to custom allocation, and to that alone.")
         if asked.credential_policy and asked.credential_policy not in self._issuers():
@@ -187,6 +191,16 @@ class Enrolments:
             known = [each.name for each in self._authorities()]
             return x509.checked(wanted, is_group=is_group, known=known, now=self._clock.now())
         return tpm.checked(wanted, is_group=is_group)
+
+
+def _may_be_asked(webhook: Webhook) -> bool:
+    try:
+        parts = urlsplit(webhook.url)
+    except ValueError:
+        return False
+    is_plain = parts.username is None and parts.password is None and not parts.fragment
+    is_text = webhook.url.isascii() and webhook.url.isprintable() and len(webhook.url) <= _URL_LENGTH
+    return is_text and is_plain and parts.scheme == "https" and bool(parts.hostname)
 
 
 def new_etag() -> str:

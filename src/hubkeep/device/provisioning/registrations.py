@@ -5,11 +5,10 @@ enrolment decides. Identity, record and attempt are one transaction: no crash le
 """
 
 import asyncio
-import fnmatch
 import uuid
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -27,14 +26,13 @@ from hubkeep.errors import (
     QuotaExceeded,
     RegistrationNotFound,
     StoreUnavailable,
+    Throttled,
     Unauthorized,
     on_wire,
 )
 from hubkeep.limits import REGISTRATION_OPERATION_KEPT, Limits
 from hubkeep.model import (
-    Authority,
     Enrolment,
-    Identity,
     Json,
     LinkInfo,
     Principal,
@@ -44,16 +42,23 @@ from hubkeep.model import (
     RegistrationOperation,
     TrustBundle,
 )
-from hubkeep.ports import Clock, HeldRegistration, Kept, KeptRegistration, RecordRefusal, RegistrationStore, TwinEdit
+from hubkeep.ports import (
+    AllocationQuestion,
+    Clock,
+    HeldRegistration,
+    KeptRegistration,
+    RecordRefusal,
+    RegistrationStore,
+    TwinEdit,
+)
 
-from ..identities import Identities
-from ..requests import SigningRequest
-from . import requested, symmetric_key, x509
 from .allocation import Allocation
 from .enrolments import Enrolments, new_etag
+from .hub_identities import Attempt, HubIdentities, is_by_issued, is_of
 from .rates import Rate
-from .reprovisioning import Assignment, is_reset, may_move, substatus, without_reported
+from .reprovisioning import Assignment, may_move, substatus
 from .requested import RequestedCertificates
+from .under_way import UnderWay
 
 _ANY: Final = "*"
 _POLLS_PER: Final = 10.0  # seconds
@@ -71,22 +76,9 @@ _OUTCOMES: Final = (
 _TRIES: Final = 4  # an identity may be replaced while its certificate is issued
 
 
-class _Wanted(NamedTuple):
-    """What one attempt is about. csr: a request that is to be answered; issued: to whom it was, and what (DER)."""
-
-    operation: RegistrationOperation
-    enrolment: Enrolment
-    credential: RegistrationCredential
-    request: RegisterRequest
-    device_id: str
-    assignment: Assignment | HubError
-    csr: SigningRequest | None = None
-    issued_to: Identity | None = None
-    issued: tuple[bytes, ...] = ()
-
-
 class Registrations:
-    """authorities: those that speak for devices now. initial_twin: see Enrolments. trust_bundle: for those who want it.
+    """trust_bundle: for those who want it. access: why a device (its id, the certificate that vouched for it) may not
+    register though its credential is good. initial_twin: see Enrolments. retry_after: seconds until it asks again.
 
     answers_at_once: the answer to a request to register is its outcome; otherwise the first poll tells it.
     """
@@ -96,22 +88,23 @@ class Registrations:
         store: RegistrationStore,
         enrolments: Enrolments,
         allocation: Allocation,
-        identities: Identities,
-        authorities: Callable[[], Sequence[Authority]],
-        initial_twin: Callable[[str, Json], TwinEdit],
+        hub_identities: HubIdentities,
         certificates: RequestedCertificates,
+        initial_twin: Callable[[str, Json], TwinEdit],
+        access: Callable[[str, bytes], HubError | None],
         trust_bundle: Callable[[], TrustBundle],
         clock: Clock,
         limits: Limits,
         refuse: RecordRefusal,
         *,
         answers_at_once: bool,
+        retry_after: int,
     ) -> None:
         self._store, self._enrolments, self._allocation = store, enrolments, allocation
-        self._identities, self._authorities, self._initial_twin = identities, authorities, initial_twin
-        self._certificates, self._trust_bundle = certificates, trust_bundle
-        self._clock, self._limits, self._refuse = clock, limits, refuse
-        self._answers_at_once = answers_at_once
+        self._hub, self._certificates, self._initial_twin = hub_identities, certificates, initial_twin
+        self._access, self._trust_bundle, self._clock, self._refuse = access, trust_bundle, clock, refuse
+        self._answers_at_once, self._retry_after = answers_at_once, retry_after
+        self.under_way = UnderWay(store, clock)
         self._registering = Rate(limits.registrations_per_minute, 60.0)
         self._polling = Rate(limits.registration_polls, _POLLS_PER)
 
@@ -131,9 +124,16 @@ class Registrations:
         enrolment = await self._enrolments.find(credential.enrolment)
         if enrolment is None:
             raise Unauthorized(reason=f"the enrolment {credential.enrolment} is gone")
-        # runs to its end even if the device is gone: links of old credentials must be cut
-        work = self._attempt(enrolment, credential, request, link)
-        operation = await asyncio.shield(asyncio.ensure_future(work))
+        task = await self._begun(enrolment, credential, request, link)
+        known = self.under_way.of(task)
+        if known is not None and not self._answers_at_once:
+            return known
+        try:
+            operation = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise Throttled(reason="the device registered again meanwhile") from None
         return self._told(operation) if self._answers_at_once else msgspec.structs.replace(operation, registration=None)
 
     async def status(self, principal: Principal, registration_id: str, operation_id: str) -> RegistrationOperation:
@@ -183,30 +183,48 @@ class Registrations:
 
     # -- one attempt -------------------------------------------------------------------------------------------------
 
-    async def _attempt(
+    async def _begun(
         self, enrolment: Enrolment, credential: RegistrationCredential, request: RegisterRequest, link: LinkInfo
-    ) -> RegistrationOperation:
+    ) -> asyncio.Task[RegistrationOperation]:
+        """It runs to its end even if the device is gone: links of old credentials must be cut. Raises DeviceBlocked."""
         record = await self._store.get(credential.registration_id)
+        device_id = _device_id(enrolment, credential, record)
+        if (refusal := self._access(device_id, credential.issuer)) is not None:
+            raise refusal
         operation = RegistrationOperation(
             operation_id=self._operation_id(enrolment),
             registration_id=credential.registration_id,
             begun=self._clock.now(),
+            retry_after=self._retry_after,
         )
-        device_id, csr = _device_id(enrolment, credential, record), None
-        assignment: Assignment | HubError
+        attempt = Attempt(operation, enrolment, credential, request, device_id, NoHub())
+        if enrolment.status == "disabled" or self._allocation.policy(enrolment) != "custom":
+            return asyncio.ensure_future(self._carried_out(attempt, record, link))
+        # somebody is asked, and that may take its time
+        name = credential.registration_id.lower()
+        if (same := self.under_way.same(name, request)) is not None:
+            return same
+        operation = msgspec.structs.replace(operation, if_lost=self._fresh(enrolment, credential, record))
+        return await self.under_way.begin(name, request, operation, self._carried_out(attempt, record, link))
+
+    async def _carried_out(
+        self, attempt: Attempt, record: Registration | None, link: LinkInfo
+    ) -> RegistrationOperation:
+        enrolment, credential, request = attempt.enrolment, attempt.credential, attempt.request
+        csr, assignment = None, attempt.assignment
         try:
-            csr = self._certificates.read(enrolment, request, credential.registration_id, device_id)
-            assignment = await self._allocated(enrolment, credential, request, record, link)
+            csr = self._certificates.read(enrolment, request, credential.registration_id, attempt.device_id)
+            if enrolment.status != "disabled":
+                assignment = await self._allocated(attempt, record, link)
         except _OUTCOMES as error:
             assignment = error
-        wanted = _Wanted(operation, enrolment, credential, request, device_id, assignment, csr)
-        done, failure = await self._settled(wanted)
+        done, failure = await self._settled(attempt._replace(assignment=assignment, csr=csr))
         if failure is not None:
             self._refuse(failure, link, identity=credential.registration_id, operation="registrations/register")
-        self._tell(done)
+        self._hub.tell(done.before, done.identity)
         return done.operation
 
-    async def _settled(self, wanted: _Wanted) -> tuple[KeptRegistration, HubError | None]:
+    async def _settled(self, wanted: Attempt) -> tuple[KeptRegistration, HubError | None]:
         """What was stored, and why it failed. A certificate is issued before anything is stored. Raises Throttled,
         KeyUnavailable, StoreUnavailable.
         """
@@ -232,7 +250,7 @@ class Registrations:
                 wanted = wanted._replace(assignment=error)
         raise StoreUnavailable(reason=f"the identity {wanted.device_id} was replaced {_TRIES} times meanwhile")
 
-    def _settle(self, wanted: _Wanted, held: HeldRegistration) -> tuple[KeptRegistration, HubError | None]:
+    def _settle(self, wanted: Attempt, held: HeldRegistration) -> tuple[KeptRegistration, HubError | None]:
         enrolment, assignment, operation = wanted.enrolment, wanted.assignment, wanted.operation
         fresh = self._fresh(enrolment, wanted.credential, held.record)
         if enrolment.status == "disabled":
@@ -240,12 +258,12 @@ class Registrations:
         try:
             if isinstance(assignment, HubError):
                 raise assignment
-            kept = self._identity(wanted, assignment, held)
+            kept = self._hub.wanted(wanted, assignment, held)
             told = substatus(enrolment, wanted.request, assignment, held.record)
         except _OUTCOMES as error:
             code, message = on_wire(error).number, str(error)
             return _ended(operation, msgspec.structs.replace(fresh, error_code=code, error_message=message)), error
-        if wanted.csr is not None and not _is_of(wanted.issued_to, kept.identity):
+        if wanted.csr is not None and not is_of(wanted.issued_to, kept.identity):
             return KeptRegistration(operation, before=held.held.identity, lacks=kept.identity), None
         assigned = msgspec.structs.replace(
             fresh,
@@ -257,89 +275,32 @@ class Registrations:
             payload=assignment.payload,
             issued=wanted.issued,
             issued_form=wanted.request.issued_form,
-            is_by_issued=bool(wanted.issued) or _is_by_issued(held),
+            is_by_issued=bool(wanted.issued) or is_by_issued(held),
             wants_trust_bundle=wanted.request.wants_trust_bundle,
         )
         return _ended(operation, assigned)._replace(identity=kept, before=held.held.identity), None
 
-    def _tell(self, done: KeptRegistration) -> None:
-        if done.identity is None or done.identity.identity is None:
-            return
-        if done.before is None:
-            self._identities.tell_created([done.identity.identity, *done.identity.modules])
-        else:
-            self._identities.tell(done.before, done.identity.identity)
-        if done.identity.change is not None:
-            self._initial_twin(done.identity.identity.device_id, {}).told(done.identity.change)
-
-    async def _allocated(
-        self,
-        enrolment: Enrolment,
-        credential: RegistrationCredential,
-        request: RegisterRequest,
-        record: Registration | None,
-        link: LinkInfo,
-    ) -> Assignment:
+    async def _allocated(self, attempt: Attempt, record: Registration | None, link: LinkInfo) -> Assignment:
         """Raises NoHub, AllocationFailed."""
+        enrolment, credential, request = attempt.enrolment, attempt.credential, attempt.request
         if record is not None and record.hub and not may_move(enrolment, request):
             return Assignment(record.hub, enrolment.initial_twin)
+        if self._allocation.policy(enrolment) == "custom":
+            question = AllocationQuestion(enrolment, credential, request, record, (), self._clock.now())
+            answer = await self._allocation.ask(question)
+            if answer.initial_twin is None:
+                return Assignment(answer.hub, enrolment.initial_twin, answer.payload)
+            self._check_twin(attempt.device_id, answer.initial_twin)
+            return Assignment(answer.hub, answer.initial_twin, answer.payload)
         source = link.peer.rpartition(":")[0]
         hub = self._allocation.choose(enrolment, credential.registration_id, source)
         return Assignment(hub, enrolment.initial_twin)
 
-    def _identity(self, attempt: _Wanted, assignment: Assignment, held: HeldRegistration) -> Kept:
-        """What the hub is to know of the device. Raises IdentityOfAnother, NotAdmitted, QuotaExceeded."""
-        enrolment, credential, device_id = attempt.enrolment, attempt.credential, attempt.device_id
-        stored = held.held.identity
-        if stored is not None and held.owner != enrolment.key:
-            maker = held.owner or "a person or a program"
-            raise IdentityOfAnother(
-                reason=f"the identity {device_id} was made by {maker}, not by {enrolment.key}",
-                remedy=f"hubkeep device delete {device_id}, if it is to be provisioned",
-            )
-        self._check_admission(enrolment, credential, held)
-        credentials = self._credentials(attempt, held)
-        edge = enrolment.iot_edge
-        if stored is None:
-            if held.held.siblings >= self._limits.identities:
-                raise QuotaExceeded(remedy="delete some devices, or raise limits.identities")
-            identity = self._identities.fresh(Identity(device_id=device_id, iot_edge=edge, **credentials))
-            if attempt.issued_to is not None:  # the certificate was issued to this one
-                identity = msgspec.structs.replace(identity, generation_id=attempt.issued_to.generation_id)
-            wanted_twin = assignment.initial_twin
-            twin = None if wanted_twin is None else self._initial_twin(device_id, wanted_twin).fresh()
-            return Kept(identity, twin, self._identities.system_modules(identity) if edge else ())
-        wanted = msgspec.structs.replace(stored, iot_edge=edge, **credentials)  # a disabled one stays disabled
-        change = None
-        if is_reset(enrolment, assignment, held.record):
-            assert held.held.twin is not None, "every identity has one"
-            change = without_reported(self._initial_twin(device_id, assignment.initial_twin or {}), held.held.twin)
-        if wanted == stored:
-            return Kept(stored, change=change)
-        identity = self._identities.updated(stored, wanted)
-        return Kept(identity, None, self._identities.system_modules(identity) if edge else (), change)
-
-    def _credentials(self, wanted: _Wanted, held: HeldRegistration) -> dict[str, Any]:
-        """What opens the identity."""
-        if wanted.csr is not None or _is_by_issued(held):
-            return requested.AT_THE_HUB
-        if wanted.credential.attestation == "symmetricKey":
-            return symmetric_key.at_the_hub(wanted.enrolment, wanted.credential.key_id)
-        return x509.at_the_hub(wanted.enrolment, wanted.credential, wanted.device_id, self._authorities())
-
-    def _check_admission(
-        self, enrolment: Enrolment, credential: RegistrationCredential, held: HeldRegistration
-    ) -> None:
-        """What a group admits. Raises NotAdmitted."""
-        admission, name = enrolment.admission, credential.registration_id.lower()
-        if admission.allowed and not any(fnmatch.fnmatchcase(name, each.lower()) for each in admission.allowed):
-            raise NotAdmitted(reason=f"{credential.registration_id} is none of the group's allowedRegistrationIds")
-        if held.owner is not None:
-            return  # it is in already
-        if admission.expires and self._clock.now() >= admission.expires:
-            raise NotAdmitted(reason="the enrolment admits nobody any more (expiresAtUtc)")
-        if admission.most and held.members >= admission.most:
-            raise NotAdmitted(reason=f"the group has {admission.most} devices already (maxRegistrations)")
+    def _check_twin(self, device_id: str, wanted: Json) -> None:
+        try:
+            self._initial_twin(device_id, wanted).fresh()
+        except HubError as error:
+            raise AllocationFailed(reason=f"the initialTwin of the answer cannot be taken: {error.reason}") from None
 
     def _fresh(
         self, enrolment: Enrolment, credential: RegistrationCredential, before: Registration | None
@@ -392,18 +353,6 @@ def _device_id(enrolment: Enrolment, credential: RegistrationCredential, record:
     if record is not None and record.device_id and record.enrolment == enrolment.key:
         return record.device_id
     return credential.registration_id
-
-
-def _is_of(issued_to: Identity | None, identity: Identity | None) -> bool:
-    """Whether what was issued is for this very identity."""
-    return issued_to is not None and identity is not None and issued_to.generation_id == identity.generation_id
-
-
-def _is_by_issued(held: HeldRegistration) -> bool:
-    """Whether a certificate that the device asked for opens its identity: what it registers with opens it no more."""
-    stored, record = held.held.identity, held.record
-    is_by_authority = stored is not None and stored.authentication == "certificateAuthority"
-    return is_by_authority and record is not None and record.is_by_issued
 
 
 def _ended(operation: RegistrationOperation, registration: Registration) -> KeptRegistration:
