@@ -294,6 +294,20 @@ def test_too_many_registrations_are_told_when_to_come_again() -> None:
         assert polls == [200] * 5 + [429]
 
 
+def test_guessing_at_a_registration_from_one_address_stops(device_id: str) -> None:
+    with HubInThread(listeners={"count_loopback": True}, provisioning={"answer_at_once": True}) as hub:
+        enrol(hub, device_id)
+        enrol(hub, f"{device_id}-2")
+        for _ in range(10):
+            assert register(hub, device_id, b"w" * 32).status == 401
+        refused = register(hub, device_id.upper(), PRIMARY)
+        assert (refused.status, refused.body["message"]) == (401, "Unauthorized")
+        assert reason(hub, refused) == "too many failed logins of this identity from this address"
+        assert outcome(register(hub, f"{device_id}-2", PRIMARY))["status"] == "assigned"
+        hub.clock.move(61)
+        assert outcome(register(hub, device_id, PRIMARY))["status"] == "assigned"
+
+
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 

@@ -115,16 +115,17 @@ class Authentication:
         """A device that names itself to the provisioning service and shows a token, or shows none: then the certificate
         of its handshake must prove it. Raises Unauthorized, recorded.
         """
-        name, began, proved = registration_id, _now(), self.changes.count
+        name, began, proved = f"registration {registration_id.lower()}", _now(), self.changes.count
         try:
             if self._registrations is None:
                 raise Unauthorized(reason="there is no provisioning service here")
             parsed = presented.parsed(token) if token else None
             principal = await self._registrations.prove(id_scope, registration_id, parsed, link.certificates)
+            self._check_pair(link, name)
             if parsed is not None:
                 self._check_expiry(parsed)
         except HubError as error:
-            raise await self._refused(error, began, link, name, operation, token) from None
+            raise await self._refused(error, began, link, registration_id, operation, token, pair=name) from None
         self._accepted(principal, None, link)  # a token for the provisioning service is no login to the hub
         return msgspec.structs.replace(principal, proved=proved)
 
@@ -204,9 +205,19 @@ class Authentication:
         )
 
     async def _refused(
-        self, error: HubError, began: float, link: LinkInfo, name: str, operation: str, token: str | None
+        self,
+        error: HubError,
+        began: float,
+        link: LinkInfo,
+        name: str,
+        operation: str,
+        token: str | None,
+        *,
+        pair: str = "",
     ) -> HubError:
-        """Record, and wait until the same time after ``began`` as every other refusal."""
+        """Record, and wait until the same time after ``began`` as every other refusal. pair: what failures are counted
+        for, if it is another than ``name``.
+        """
         presented = {} if token else dict(client_certificates.described(link.certificates))
         if token:
             try:
@@ -218,10 +229,19 @@ class Authentication:
             address = link.peer.rpartition(":")[0]
             self.failed.note(address)
             if name:
-                self._failed_pairs.note(address, name)
+                self._failed_pairs.note(address, pair or name)
         self._refuse(error, link, identity=name, operation=operation, **presented)
         await asyncio.sleep(began + REFUSAL_AFTER.value / 1000 - _now())
         return error
+
+    def _check_pair(self, link: LinkInfo, name: str) -> None:
+        """Raises Unauthorized."""
+        if self._failed_pairs.blocked(link.peer.rpartition(":")[0], name):
+            presented.waste(2)
+            raise Unauthorized(
+                reason="too many failed logins of this identity from this address",
+                remedy="wait: see those before",
+            )
 
     # -- from a token to who signed it -------------------------------------------------------------------------------
 
@@ -243,12 +263,7 @@ class Authentication:
         identity = await self._identities.get(device_id, module_id)
         path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)
         name = f"{device_id}/{module_id}" if module_id else device_id
-        if self._failed_pairs.blocked(link.peer.rpartition(":")[0], name):
-            presented.waste(2)
-            raise Unauthorized(
-                reason="too many failed logins of this identity from this address",
-                remedy="wait: see those before",
-            )
+        self._check_pair(link, name)
         if not token:  # none, or one of no bytes (L-I8)
             return await self._by_certificate(identity, path, link.certificates, proved, grace)
         parsed = presented.parsed(token)
