@@ -1,5 +1,7 @@
 """Mutation fuzzing of the wires, from the vectors as corpus: ``python fuzz/run.py [WIRE ...] --inputs N --seed S``.
 
+``--life-cycles N`` plays N lives of a connection of each wire instead, rule by rule (``life_cycles.py``).
+
 The same seed gives the same inputs. What is found is printed as hex, ready for a file of tests/vectors.
 """
 
@@ -14,7 +16,8 @@ from typing import TextIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from wires import WIRES, Wire  # beside this file; the path is set above
+from life_cycles import MACHINES, live  # both beside this file; the path is set above
+from wires import WIRES, Wire
 
 _BYTES = (0x00, 0x01, 0x40, 0x41, 0x43, 0x44, 0x45, 0x7F, 0x80, 0xA1, 0xC0, 0xD0, 0xE0, 0xF0, 0xFE, 0xFF)
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -75,12 +78,29 @@ def fuzz(name: str, inputs: int, seed: int, out: TextIO = sys.stdout) -> int:
     return found
 
 
+def play(lives: int, seed: int) -> int:
+    """The exit status; what broke is printed as the steps that lead there."""
+    found = 0
+    for name in MACHINES:
+        began = time.monotonic()
+        try:
+            live(name, lives, seed)
+        except Exception:
+            found += 1
+            traceback.print_exc()
+        print(f"{name}: {lives} life cycles in {time.monotonic() - began:.0f} s", flush=True)
+    return 1 if found else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wire", nargs="*", help=f"of {', '.join(WIRES)}; all without one")
     parser.add_argument("--inputs", type=int, default=100_000, help="per wire")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--life-cycles", type=int, help="how many of each wire that has some, instead of inputs")
     options = parser.parse_args()
+    if options.life_cycles:
+        return play(options.life_cycles, options.seed)
     found = 0
     for name in options.wire or WIRES:
         began = time.monotonic()

@@ -40,3 +40,8 @@ def test_one_seed_makes_the_same_inputs() -> None:
     wire = RUN.WIRES["mqtt"]
     made = [RUN.mutated(wire.corpus[0], wire, random.Random("1")) for _ in range(2)]
     assert made[0] == made[1] != wire.corpus[0]
+
+
+@pytest.mark.parametrize("wire", RUN.MACHINES)
+def test_any_order_of_acts_keeps_connections_sessions_and_links_in_step(wire: str) -> None:
+    RUN.live(wire, {"mqtt": 15, "amqp": 40}[wire], 0, steps=40)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..inbox import Inbox
 from .events import Closed, DeliveredRun, Event, LinkDetached, Opened, SaslInit, SessionBegun, SessionEnded
-from .link import Link
+from .link import Link, LinkState
 from .performatives import (
     AMQP_HEADER,
     EMPTY_FRAME,
@@ -267,8 +267,10 @@ class HubConnection(Inbox):
     def session_over(self, session: Session) -> None:
         """Whoever ended it: its links are gone."""
         for link in tuple(session.links.values()):
+            is_told = link.state is LinkState.DETACH_RECEIVED  # the peer detached it before the caller answered
             session.drop(link)
-            self._events.append(LinkDetached(link, None))
+            if not is_told:
+                self._events.append(LinkDetached(link, None))
         self._events.append(SessionEnded(session))
 
     # -- parsing -----------------------------------------------------------------------------------------------------
