@@ -63,6 +63,8 @@ _DISCLOSURES: Final = {
     "devices/get": Audited("disclosures", "soon"),
     "modules/list": Audited("disclosures", "soon"),
     "modules/get": Audited("disclosures", "soon"),
+    "devices/token": Audited("disclosures", "after"),
+    "modules/token": Audited("disclosures", "after"),
     "enrolments/attestation": Audited("disclosures", "before"),
     "groups/attestation": Audited("disclosures", "before"),
     "groups/key": Audited("disclosures", "before"),

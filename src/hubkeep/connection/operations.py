@@ -37,6 +37,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("devices/delete", "https", "DELETE /devices/{id}", _WRITE),
     Operation("devices/bulk", "https", "POST /devices", _WRITE),
     Operation("devices/keys", "https", "POST /devices/keys/regenerate", _WRITE),
+    Operation("devices/token", "https", "POST /devices/{id}/tokens", _DEVICE, "makes a token for this device alone"),
     Operation("devices/query", "https", "POST /devices/query", (*_READ, *_SERVICE)),
     Operation("statistics/devices", "https", "GET /statistics/devices", (*_READ, *_SERVICE)),
     Operation("statistics/service", "https", "GET /statistics/service", (*_READ, *_SERVICE)),
@@ -45,6 +46,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("modules/get", "https", "GET /devices/{id}/modules/{module}", _READ),
     Operation("modules/put", "https", "PUT /devices/{id}/modules/{module}", _WRITE),
     Operation("modules/delete", "https", "DELETE /devices/{id}/modules/{module}", _WRITE),
+    Operation("modules/token", "https", "POST /devices/{id}/modules/{module}/tokens", _DEVICE, "for this module alone"),
     # twins
     Operation("twins/get", "https", "GET /twins/{id}", _SERVICE),
     Operation("twins/patch", "https", "PATCH /twins/{id}", _SERVICE),

@@ -21,6 +21,7 @@ from hubkeep.connection.changes import Changes
 from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.deliveries import Deliveries
 from hubkeep.connection.device_registrations import DeviceRegistrations
+from hubkeep.connection.device_tokens import DeviceTokens
 from hubkeep.connection.device_twins import DeviceTwins
 from hubkeep.connection.event_encoding import AmqpEventEncoding, described
 from hubkeep.connection.https.files import FileUpload
@@ -263,6 +264,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals, limits)
         https = HttpsListener(
             authentication=authentication,
+            device_tokens=DeviceTokens(authentication, identities, policies, settings.host_name, clock, limits),
             identities=identities,
             bulk=bulk,
             transfers=moves.transfers,

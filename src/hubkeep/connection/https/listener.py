@@ -53,6 +53,7 @@ from hubkeep.ports import Clock, Event, EventLog
 from ..admission import Admission
 from ..audited import AUDITED, Audited, entry_of
 from ..authentication import Authentication
+from ..device_tokens import DeviceTokens
 from ..operations import OPERATIONS
 from ..sessions import Sessions
 from . import admin, cloud_to_device, device, files, modules, service
@@ -68,6 +69,7 @@ from .certificates import CertificateSurface
 from .configurations import ConfigurationSurface
 from .connection import HttpsConnection
 from .credentials import CredentialSurface
+from .device_tokens import DeviceTokenSurface
 from .digital_twins import DigitalTwinSurface
 from .enrolments import EnrolmentSurface
 from .est import EstSurface
@@ -105,6 +107,7 @@ class HttpsListener:
         self,
         *,
         authentication: Authentication,
+        device_tokens: DeviceTokens,
         identities: Identities,
         bulk: BulkIdentities,
         transfers: Transfers,
@@ -162,6 +165,7 @@ class HttpsListener:
             *service.ServiceSurface(identities, to_device, settle).endpoints(),
             *BulkSurface(bulk, FleetRecords(twins), self._recorded).endpoints(),
             *TransferSurface(transfers).endpoints(),
+            *DeviceTokenSurface(device_tokens).endpoints(),
             *modules.ModuleSurface(identities, to_device, settle).endpoints(),
             *twin_surface.TwinSurface(twins, identities, to_device, configurations, settle).endpoints(),
             *QuerySurface(queries, settle).endpoints(),

@@ -3,10 +3,19 @@
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from hubkeep.errors import DeviceNotFound, ModuleNotFound, PreconditionFailed, QueryInvalid, QuotaExceeded
+from hubkeep.errors import (
+    DeviceDisabled,
+    DeviceNotFound,
+    ModuleNotFound,
+    PolicyNotFound,
+    PreconditionFailed,
+    QueryInvalid,
+    QuotaExceeded,
+)
 from hubkeep.limits import HTTP_SERVICE_BODY
 
 from ..access import AccessRuleBody, ExpiryBody
+from ..device_tokens import TokenBody
 from .rows import (
     ETAG,
     IF_MATCH,
@@ -79,6 +88,16 @@ class CredentialUse(Told):
     old_tls_used: Time | None
 
 
+class DeviceToken(Told):
+    """token: for one identity alone; the policy's key signed it. expires: never after the asker's own token."""
+
+    token: str
+    expires: Time
+    policy: str
+    device_id: str
+    module_id: str | None
+
+
 class Seen(Told):
     name: str
     last_seen: Time | None
@@ -94,9 +113,19 @@ class Rollover(Told):
 
 
 _LIMIT: Final = HTTP_SERVICE_BODY.value
+_TOKEN: Final = Described(
+    "Make a token for a device",
+    given(DeviceToken, "The token; it is nowhere else."),
+    text="For a service that proves devices in its own way. The policy that signs holds DeviceConnect and nothing "
+    "else; the token is limited to this identity, and ends when the policy's key is replaced.",
+    body=Body({JSON: TokenBody}, _LIMIT, is_required=False),
+    refusals=(DeviceNotFound, DeviceDisabled, PolicyNotFound),
+)
 _RULE: Final = given(AccessRule, "The rule.", ETAG)
 
 ROWS: Final[Mapping[str, Described]] = {
+    "devices/token": _TOKEN,
+    "modules/token": _TOKEN._replace(summary="Make a token for a module", refusals=(*_TOKEN.refusals, ModuleNotFound)),
     "admin/access/list": Described("List block and allow rules", given(list[AccessRule], "By name.")),
     "admin/access/get": Described("Get a block or allow rule", _RULE),
     "admin/access/put": Described(
