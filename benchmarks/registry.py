@@ -55,7 +55,11 @@ class Registry:
         """Identities made a second."""
         first, self.identities = self.identities, self.identities + count
         starts = range(first, self.identities, _RECORDS)
-        bodies = [[_record(number) for number in range(at, min(at + _RECORDS, self.identities))] for at in starts]
+        # made beforehand, so that the clients are not the limit
+        bodies = [
+            json.dumps([_record(number) for number in range(at, min(at + _RECORDS, self.identities))]).encode()
+            for at in starts
+        ]
 
         def work(worker: int) -> None:
             connection = self._hub.https()

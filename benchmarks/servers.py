@@ -127,9 +127,10 @@ class Hubkeep(Server):
         return http.client.HTTPSConnection(ADDRESS, self.ports["https"], context=context)
 
     def ask(self, connection: http.client.HTTPSConnection, method: str, path: str, body: Any = None) -> bytes:
-        """A request of the owner. Raises RuntimeError for a refusal."""
+        """A request of the owner. body: what is sent as JSON; bytes as they are. Raises RuntimeError for a refusal."""
         headers = {"Authorization": self.owner_token(), "Content-Type": "application/json"}
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, content, headers)
         answer = connection.getresponse()
         content = answer.read()
         if answer.status >= 300:

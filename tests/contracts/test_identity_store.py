@@ -122,6 +122,26 @@ async def test_edits_are_done_one_by_one_and_see_those_before_them(identities: I
     assert await identities.count() == IdentityCount(0, 0, 0, 0)
 
 
+async def test_many_are_made_changed_and_deleted_by_one_request(identities: IdentityStore) -> None:
+    many = [msgspec.structs.replace(PUMP, device_id=f"pump-{number}") for number in range(237)]  # no round number
+
+    async def edit(kept: list[Identity | None]) -> list[object]:
+        edits = [
+            IdentityEdit(each.device_id, "", lambda _, now=now: Kept(now)) for each, now in zip(many, kept, strict=True)
+        ]
+        return list(await identities.edit(edits))
+
+    await edit([*many])
+    assert await identities.list(1000) == sorted(many, key=lambda each: each.device_id)
+    changed = [msgspec.structs.replace(each, etag="other", status="disabled") for each in many]
+    await edit([*changed])
+    assert (await identities.count()).disabled == len(many)
+    assert [await identities.get(each.device_id) for each in changed] == changed
+    await edit([None if place else each for place, each in enumerate(changed)])
+    assert await identities.list(1000) == changed[:1]
+    assert (await identities.count()).total == 1
+
+
 async def test_devices_are_listed_by_id_page_by_page_without_modules(identities: IdentityStore) -> None:
     for name in ("c", "A", "b", "a%"):
         await identities.create(Identity(device_id=name, etag=name))

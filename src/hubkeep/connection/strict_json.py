@@ -1,6 +1,7 @@
 """JSON without two meanings (L-D1), for every surface."""
 
 import json
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -24,10 +25,11 @@ def strict_json(body: bytes) -> Any:
     """JSON with one meaning. Raises FormatError: no JSON, not UTF-8, a key twice, too deep, anything behind it."""
     try:
         value = msgspec.json.decode(body)
+        colons = body.count(b":")
         # most bodies are small: what has so few brackets is not deep, and one colon is one key
-        if body.count(b"[") + body.count(b"{") > JSON_DEPTH.value:
-            _check_depth(value)
-        if body.count(b":") > 1:
+        is_plain = colons <= 1 and body.count(b"[") + body.count(b"{") <= JSON_DEPTH.value
+        # as many keys as colons: none was lost to another of its name; fewer: a text has a colon, or that happened
+        if not is_plain and _keys_of(value) != colons:
             _KEYS.decode(body.decode())
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise FormatError(reason=f"the body is not JSON as it should be: {error}").by("L-D1") from None
@@ -42,10 +44,16 @@ def json_as(shape: type[Shape], body: bytes) -> Shape:
         raise BadRequest("A member of the body is not valid.", reason=str(error)) from None
 
 
-def _check_depth(value: Any) -> None:
-    level, depth = [value], 0
-    while level := [each for each in level if isinstance(each, dict | list)]:
+def _keys_of(value: Any) -> int:
+    """How many keys all its objects have. Raises ValueError when it is too deep."""
+    level, depth, keys = [value], 0, 0
+    while True:
+        objects = [each for each in level if type(each) is dict]
+        arrays = [each for each in level if type(each) is list]
+        if not objects and not arrays:
+            return keys
         depth += 1
         if depth > JSON_DEPTH.value:
             raise ValueError(f"more than {JSON_DEPTH.value} levels")
-        level = [child for each in level for child in (each.values() if isinstance(each, dict) else each)]
+        keys += sum(map(len, objects))
+        level = [*chain.from_iterable(map(dict.values, objects)), *chain.from_iterable(arrays)]

@@ -6,7 +6,7 @@ import itertools
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast, get_args
 
 import msgspec
@@ -45,7 +45,9 @@ _TICKS_BEFORE_1970: Final = 621_355_968_000_000_000
 _READ_AGAIN: Final = 4
 _ETAGS: Final = itertools.count(secrets.randbelow(10**15) + 10**12)
 _STATUSES: Final[tuple[str, ...]] = get_args(Status)
-_AUTHENTICATION_TYPES: Final[tuple[str, ...]] = get_args(AuthenticationType)
+_AUTHENTICATION_TYPES: Final[Mapping[str, AuthenticationType]] = {
+    known.lower(): known for known in get_args(AuthenticationType)
+}
 
 
 class Identities:
@@ -227,10 +229,10 @@ def authentication_type(given: str | None, primary_thumbprint: str | None) -> Au
     """The type that a request means; absent, a thumbprint means ``selfSigned``, else ``sas``. Raises BadRequest."""
     if not given:
         return "selfSigned" if primary_thumbprint else "sas"
-    for known in _AUTHENTICATION_TYPES:
-        if given.lower() == known.lower():
-            return cast("AuthenticationType", known)
-    raise BadRequest(f"The authentication types are: {', '.join(_AUTHENTICATION_TYPES)}.")
+    known = _AUTHENTICATION_TYPES.get(given.lower())
+    if known is None:
+        raise BadRequest(f"The authentication types are: {', '.join(_AUTHENTICATION_TYPES.values())}.")
+    return known
 
 
 def status_from_text(given: str | None) -> Status:
@@ -275,7 +277,8 @@ def with_credentials(wanted: Identity) -> Identity:
     """Only what the authentication type uses, keys made if it brings none. Raises BadRequest."""
     replace = msgspec.structs.replace
     if wanted.authentication != "selfSigned":
-        wanted = replace(wanted, primary_thumbprint=None, secondary_thumbprint=None)
+        if wanted.primary_thumbprint is not None or wanted.secondary_thumbprint is not None:
+            wanted = replace(wanted, primary_thumbprint=None, secondary_thumbprint=None)
     else:
         prints = (wanted.primary_thumbprint or None, wanted.secondary_thumbprint or None)
         if prints[0] is None:
@@ -289,6 +292,8 @@ def with_credentials(wanted: Identity) -> Identity:
         raise BadRequest("Give both symmetric keys or none.")
     check_key(primary, "The primary key")
     check_key(secondary, "The secondary key")
+    if wanted.primary_key and wanted.secondary_key:
+        return wanted
     return replace(wanted, primary_key=primary, secondary_key=secondary)
 
 
@@ -305,7 +310,7 @@ def _normal_thumbprint(given: str | None) -> str | None:
 def _check(wanted: Identity) -> None:
     if wanted.module_id and (wanted.status, wanted.iot_edge) != ("enabled", False):
         raise BadRequest("A module has no status and no capabilities of its own.")
-    if wanted.status not in _STATUSES or wanted.authentication not in _AUTHENTICATION_TYPES:
+    if wanted.status not in _STATUSES or wanted.authentication not in _AUTHENTICATION_TYPES.values():
         raise BadRequest("The status or the authentication type is not valid.")
     for text in (wanted.status_reason, wanted.managed_by):
         if text is not None and (len(text) > STATUS_REASON.value or not _is_text(text)):
@@ -324,6 +329,8 @@ def _is_text(text: str) -> bool:
 
 def _with_scopes(identity: Identity, stored: Identity | None) -> Identity:
     """The hub assigns an edge device's scope; a leaf's scope and its parent scope are kept equal."""
+    if not (identity.iot_edge or identity.device_scope or identity.parent_scopes):
+        return identity  # nearly all
     if identity.module_id:
         return msgspec.structs.replace(identity, device_scope="", parent_scopes=())
     own = f"{SCOPE}{identity.device_id}-{identity.generation_id}"

@@ -12,7 +12,7 @@ import msgspec
 
 from hubkeep.errors import BadRequest, DeviceNotFound, HubError, ModuleNotFound, PreconditionFailed
 from hubkeep.limits import Limits
-from hubkeep.model import DesiredPatch, Json, Twin, TwinChange, time_stamp
+from hubkeep.model import DesiredPatch, Json, Twin, TwinChange, fresh_section, time_stamp
 from hubkeep.ports import Bus, Clock, TwinEdit, TwinStore, desired_subject
 
 from .twin_sections import check_size, checked, difference, merged, patched, replaced, with_vanished
@@ -140,15 +140,16 @@ class Twins:
         parts = {name: checked(name, value, self._limits) for name, value in given.items() if value is not None}
 
         def fresh() -> Twin:
-            twin, stamp = Twin(device_id=device_id, module_id=module_id), self._stamp()
-            sections = {
-                name: replaced(getattr(twin, name), parts[name], stamp, versions=name == "desired")
+            stamp, first = self._stamp(), fresh_section()
+            desired, reported = (
+                replaced(first, parts[name], stamp, versions=name == "desired") if parts.get(name) else first
                 for name in ("desired", "reported")
-                if parts.get(name)
-            }
-            if "reported" in sections:
-                check_size("reported", sections["reported"].properties, self._limits.twin_properties)
-            return self._sized(msgspec.structs.replace(twin, tags=merged({}, parts.get("tags", {})), **sections))
+            )
+            if reported is not first:
+                check_size("reported", reported.properties, self._limits.twin_properties)
+            tags = merged({}, parts.get("tags", {}))
+            twin = Twin(device_id=device_id, module_id=module_id, tags=tags, desired=desired, reported=reported)
+            return self._sized(twin)
 
         def change(before: Twin) -> TwinChange:
             _check_etag(before, etag)

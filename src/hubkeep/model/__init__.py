@@ -63,7 +63,7 @@ from .replay import Replay
 from .retention import Retention, RetentionChange
 from .timestamps import time_stamp
 from .transfer import TRANSFER_ENDED, TransferJob, TransferStatus, TransferType
-from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection
+from .twin import DesiredPatch, Json, Twin, TwinChange, TwinSection, fresh_section
 from .upload import FileNotice, Upload
 
 __all__ = [
@@ -170,6 +170,7 @@ __all__ = [
     "Webhook",
     "enrolment_key",
     "entry_hash",
+    "fresh_section",
     "indexed",
     "leaves",
     "parse_networks",

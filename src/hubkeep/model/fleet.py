@@ -1,6 +1,6 @@
 """What a query of the fleet narrows its search by: the part of a condition that a store can look up."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from .twin import Json, Twin
 
@@ -37,10 +37,8 @@ def leaves(twin: Twin) -> set[tuple[str, str]]:
 
 
 def _collect(path: str, section: Json, found: set[tuple[str, str]]) -> None:
-    waiting: list[tuple[str, Any]] = [(path, section)]
-    while waiting:
-        at, value = waiting.pop()
+    for name, value in section.items():
         if isinstance(value, dict):
-            waiting += [(f"{at}.{name}", child) for name, child in value.items()]
+            _collect(f"{path}.{name}", value, found)
         elif isinstance(value, bool | int | float | str):
-            found.add((at, indexed(value)))
+            found.add((f"{path}.{name}", indexed(value)))

@@ -20,23 +20,25 @@ from sqlalchemy import func as sql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, ModuleAlreadyExists
+from hubkeep.errors import DeviceAlreadyExists, DeviceNotFound, HubError, ModuleAlreadyExists, StoreUnavailable
 from hubkeep.model import Identity, Twin
 from hubkeep.ports import Activity, Held, IdentityCount, IdentityEdit, Kept, Seal
 
 from .connection_events import connected_among, tell_all_gone, tell_connections
-from .identity_edits import Codec, edit_identities, identity_context
+from .group_commit import GroupCommit
+from .identity_edits import Codec, edited, identity_context
 from .outbox import SqlOutbox
 from .queues import delete_queues
 from .tables import DEVICE_COUNT, IDENTITY, TWIN
 from .twins import delete_leaves, fresh_row, twin_of_row
-from .writer import Row, Writer, read, unavailable
+from .writer import Prepared, Row, Writer, read, unavailable
 
 _KEYS: Final = ("primary_key", "secondary_key")
 _COLUMNS: Final = tuple(column.name for column in IDENTITY.columns)
 _TWIN_COLUMNS: Final = tuple(column for column in TWIN.columns if column.name not in {"device_id", "module_id"})
 _LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
 _COUNT: Final = "SELECT total, disabled, connected FROM device_count"
+_Outcome = tuple[Held, Kept] | HubError
 _UNSEAL_AT_ONCE: Final = 100  # identities of a list between two turns of the loop
 
 
@@ -44,11 +46,19 @@ class SqlIdentities:
     """See ports.IdentityStore."""
 
     def __init__(
-        self, writer: Writer, reading: AsyncEngine, look_up: sqlite3.Connection, seal: Seal, outbox: SqlOutbox
+        self,
+        writer: Writer,
+        commits: GroupCommit,
+        reading: AsyncEngine,
+        look_up: sqlite3.Connection,
+        seal: Seal,
+        outbox: SqlOutbox,
     ) -> None:
-        self._write, self._reading, self._look_up, self._seal = writer, reading, look_up, seal
+        self._write, self._commits = writer, commits
+        self._reading, self._look_up, self._seal = reading, look_up, seal
         self.codec = Codec(self._row, self._identity)
         self._outbox = outbox
+        self._editing = asyncio.Lock()
 
     async def get(self, device_id: str, module_id: str = "") -> Identity | None:
         row = self._one(_LOOK_UP, (device_id, module_id))
@@ -83,14 +93,9 @@ class SqlIdentities:
             lambda connection: self._delete(connection, device_id, module_id, etag), when_full=True
         )
 
-    async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[tuple[Held, Kept] | HubError]:
-        async def work(connection: AsyncConnection) -> Sequence[tuple[Held, Kept] | HubError]:
-            outcomes = await edit_identities(connection, edits, self.codec, self._outbox)
-            if any(isinstance(each, tuple) and each[1].identity is not None for each in outcomes):
-                self._write.check_room()  # nothing of all that is kept, unless it is deletions alone
-            return outcomes
-
-        return await self._write(work, when_full=True)
+    async def edit(self, edits: Sequence[IdentityEdit]) -> Sequence[_Outcome]:
+        # to its end even if the caller goes away: whoever comes next must see what these edits did
+        return await asyncio.shield(asyncio.ensure_future(self._edit(edits)))
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
         devices = select(IDENTITY).where(IDENTITY.c.module_id == "", IDENTITY.c.device_id > after)
@@ -142,6 +147,21 @@ class SqlIdentities:
             await connection.execute(update(DEVICE_COUNT).values(connected=0))
 
         await self._write(work)
+
+    async def _edit(self, edits: Sequence[IdentityEdit]) -> Sequence[_Outcome]:
+        async with self._editing:
+            return await self._commits.together(self._plan, edits, when_full=True)
+
+    def _plan(
+        self, asked: Sequence[Sequence[IdentityEdit]]
+    ) -> tuple[Sequence[Sequence[_Outcome] | HubError], Sequence[Prepared]]:
+        (edits,) = asked  # one at a time
+        outcomes, statements = edited(self._all, edits, self.codec, self._outbox, self._write.dialect)
+        refusal = self._write.refuse_writes
+        if refusal is not None and any(isinstance(each, tuple) and each[1].identity for each in outcomes):
+            # nothing of all that is kept, unless it is deletions alone
+            return [StoreUnavailable(reason=refusal.reason, remedy=refusal.remedy)], ()
+        return [outcomes], statements
 
     # -- inside a transaction ----------------------------------------------------------------------------------------
 
@@ -216,17 +236,21 @@ class SqlIdentities:
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def _one(self, statement: str, values: tuple[str, ...]) -> Any:
+        return next(iter(self._all(statement, values)), None)
+
+    def _all(self, statement: str, values: Sequence[Any]) -> Sequence[Any]:
         try:
-            return self._look_up.execute(statement, values).fetchone()
+            return self._look_up.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise unavailable(error, "read") from None
 
     def _row(self, identity: Identity) -> Row:
-        row = {name: getattr(identity, name) for name in _COLUMNS}
+        row = msgspec.structs.asdict(identity)  # in the order of the columns
         for key in _KEYS:
             if row[key] is not None:
                 row[key] = self._seal.seal(row[key], identity_context(identity.device_id, identity.module_id, key))
-        row["parent_scopes"] = msgspec.json.encode(identity.parent_scopes).decode()
+        scopes = identity.parent_scopes
+        row["parent_scopes"] = msgspec.json.encode(scopes).decode() if scopes else "[]"
         return row
 
     def _identity(self, row: Row) -> Identity:

@@ -2,42 +2,40 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, select, tuple_, update
-from sqlalchemy import bindparam as bind
+import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError
 from hubkeep.model import HubEvent, Identity, Twin, TwinChange
 from hubkeep.ports import Held, IdentityEdit, Kept
 
-from .connection_events import connected_among
-from .many_rows import execute_rows, insert_rows
+from .many_rows import insertions
 from .outbox import SqlOutbox
-from .queues import delete_queues_of
-from .tables import DEVICE_COUNT, IDENTITY, TWIN
-from .twins import delete_leaves_of, insert_twins, stored_twins, write_twins
-from .writer import Row
+from .queues import deleting_queues
+from .tables import IDENTITY
+from .twins import inserting, stored_twins, twins_of_devices, unindexing, writing
+from .writer import Prepared, Row, Select
 
 Key = tuple[str, str]  # device id, module id
 
 _NOT_WRITABLE: Final = ("generation_id", "connected", "connection_updated", "last_activity")
-_WRITTEN: Final = tuple(
-    column.name for column in IDENTITY.columns if column.name not in {"device_id", "module_id", *_NOT_WRITABLE}
-)
-_UPDATE: Final = (
-    update(IDENTITY)
-    .where(IDENTITY.c.device_id == bind("of_device"), IDENTITY.c.module_id == bind("of_module"))
-    .values({name: bind(name) for name in _WRITTEN})
-)
-_OF_DEVICES: Final = select(IDENTITY).where(IDENTITY.c.device_id.in_(bind("devices", expanding=True)))
-_AT_ONCE: Final = 500  # identities that one statement names
-_TOTAL: Final = select(DEVICE_COUNT.c.total)
+_COLUMNS: Final = tuple(column.name for column in IDENTITY.columns)
+_WRITTEN: Final = tuple(name for name in _COLUMNS if name not in {"device_id", "module_id", *_NOT_WRITABLE})
+_OF_IDENTITY: Final = "WHERE device_id = ? AND module_id = ?"
+_AMONG: Final = "WHERE device_id IN (SELECT value FROM json_each(?))"
+_UPDATE: Final = f"UPDATE identity SET {', '.join(f'{name} = ?' for name in _WRITTEN)} {_OF_IDENTITY}"  # noqa: S608  # column names
+_OF_DEVICES: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity {_AMONG}"  # noqa: S608  # column names
+_TOTAL: Final = "SELECT total FROM device_count"
 _COUNTED: Final = ("total", "disabled", "connected")
-_COUNT: Final = update(DEVICE_COUNT).values({name: DEVICE_COUNT.c[name] + bind(f"more_{name}") for name in _COUNTED})
-_DELETE_DEVICE: Final = delete(IDENTITY).where(IDENTITY.c.device_id == bind("of_device"))
-_DELETE_MODULE: Final = _DELETE_DEVICE.where(IDENTITY.c.module_id == bind("of_module"))
+_COUNT: Final = f"UPDATE device_count SET {', '.join(f'{name} = {name} + ?' for name in _COUNTED)}"  # noqa: S608  # column names
+_DELETE_DEVICES: Final = f"DELETE FROM identity {_AMONG}"  # noqa: S608  # no value
+_DELETE_MODULE: Final = f"DELETE FROM identity {_OF_IDENTITY}"  # noqa: S608  # no value
+
+_Outcomes = list[tuple[Held, Kept] | HubError]
 
 
 class Codec(NamedTuple):
@@ -47,12 +45,12 @@ class Codec(NamedTuple):
     identity: Callable[[Row], Identity]
 
 
-async def edit_identities(
-    connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec, outbox: SqlOutbox
-) -> list[tuple[Held, Kept] | HubError]:
-    """See ports.IdentityStore.edit."""
-    state = await _read(connection, edits, codec)
-    outcomes: list[tuple[Held, Kept] | HubError] = []
+def edited(
+    select: Select, edits: Sequence[IdentityEdit], codec: Codec, outbox: SqlOutbox, dialect: Dialect
+) -> tuple[_Outcomes, list[Prepared]]:
+    """See ports.IdentityStore.edit: what becomes of each, and what must be written for all."""
+    state = _read(select, edits, codec)
+    outcomes: _Outcomes = []
     for each in edits:
         held = state.held(each)
         try:
@@ -62,8 +60,24 @@ async def edit_identities(
             continue
         state.keep((each.device_id, each.module_id), kept)
         outcomes.append((held, kept))
-    await _write(connection, state, codec, outbox)
-    return outcomes
+    return outcomes, _written(select, state, codec, outbox, dialect)
+
+
+async def edit_identities(
+    connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec, outbox: SqlOutbox
+) -> _Outcomes:
+    """``edited`` in the transaction that is open on ``connection``."""
+
+    def work(within: Connection) -> _Outcomes:
+        def select(text: str, values: Sequence[Any]) -> Sequence[Any]:
+            return [tuple(row) for row in within.exec_driver_sql(text, tuple(values))]
+
+        outcomes, statements = edited(select, edits, codec, outbox, within.dialect)
+        for text, rows in statements:
+            within.exec_driver_sql(text, list(rows))
+        return outcomes
+
+    return await connection.run_sync(work)
 
 
 class _State:
@@ -132,90 +146,88 @@ class _State:
             self._devices += number
 
 
-async def _read(connection: AsyncConnection, edits: Sequence[IdentityEdit], codec: Codec) -> _State:
+def _read(select: Select, edits: Sequence[IdentityEdit], codec: Codec) -> _State:
     keys = {(each.device_id, each.module_id) for each in edits}
     devices = {device_id for device_id, _ in keys}
     identities: dict[Key, Identity] = {}
     others: set[Key] = set()
-    for row in (await connection.execute(_OF_DEVICES, {"devices": list(devices)})).mappings():
-        key = row["device_id"], row["module_id"]
+    for row in select(_OF_DEVICES, (_json(devices),)):
+        key = row[:2]
         if key in keys or not key[1]:
-            identities[key] = codec.identity(dict(row))
+            identities[key] = codec.identity(dict(zip(_COLUMNS, row, strict=True)))
         else:
             others.add(key)
     wanted = {(each.device_id, each.module_id) for each in edits if each.wants_twin} & identities.keys()
-    twins = await stored_twins(connection, wanted) if wanted else {}
-    total = (await connection.execute(_TOTAL)).scalar_one()
+    twins = stored_twins(select, wanted) if wanted else {}
+    ((total,),) = select(_TOTAL, ())
     return _State(identities, others, twins, total)
 
 
-async def _write(connection: AsyncConnection, state: _State, codec: Codec, outbox: SqlOutbox) -> None:
-    before, now = state.before, state.now
+def _written(select: Select, state: _State, codec: Codec, outbox: SqlOutbox, dialect: Dialect) -> list[Prepared]:
+    before, now, tells = state.before, state.now, outbox.tells
+    statements: list[Prepared] = []
     events: list[HubEvent] = []
     gone = [key for key in before if key not in now]
     if gone:
-        among = tuple_(IDENTITY.c.device_id, IDENTITY.c.module_id)
-        for start in range(0, len(gone), _AT_ONCE):
-            were = await connected_among(connection, among.in_(gone[start : start + _AT_ONCE]), outbox)
-            events += outbox.tells.deleted((), were)
-        events += outbox.tells.deleted(await _delete(connection, gone))
+        if tells.wants("deviceConnectionStateEvents"):
+            events += tells.deleted((), [key for key in gone if before[key].connected])
+        twins, deletions = _deleted(select, gone)
+        statements += deletions
+        events += tells.deleted(twins)
     made = [key for key in now if key not in before]
     if made:
-        # a device before its modules
-        await insert_rows(connection, IDENTITY, [codec.row(now[key]) for key in sorted(made, key=_is_module)])
+        made.sort(key=_is_module)  # a device before its modules
+        statements += insertions(IDENTITY, [tuple(codec.row(now[key]).values()) for key in made])
         fresh = [state.twins.get(key) or Twin(device_id=key[0], module_id=key[1]) for key in made]
-        await insert_twins(connection, fresh)
-        events += outbox.tells.created(fresh)
+        statements += inserting(fresh)
+        events += tells.created(fresh)
     changed = [key for key, identity in now.items() if key in before and identity is not before[key]]
     if changed:
-        await execute_rows(connection, _UPDATE, [_values(codec.row(now[key])) for key in changed])
+        statements.append(Prepared(_UPDATE, [_values(codec.row(now[key])) for key in changed]))
     written = [key for key in state.changes if key in before]
     if written:
-        await write_twins(connection, [(state.twins_before[key], state.twins[key]) for key in written])
+        statements += writing([(state.twins_before[key], state.twins[key]) for key in written])
         for key in written:
-            events += outbox.tells.twin_changed(state.twins_before[key], state.changes[key])
-    await outbox.put(connection, events)
-    await _count(connection, before.values(), now.values())
+            events += tells.twin_changed(state.twins_before[key], state.changes[key])
+    return [*statements, *outbox.prepared(events, dialect), *_counted(before.values(), now.values())]
 
 
 def _is_module(key: Key) -> bool:
     return bool(key[1])
 
 
-def _values(row: Row) -> Row:
-    values = {name: row[name] for name in _WRITTEN}
-    return {**values, "of_device": row["device_id"], "of_module": row["module_id"]}
+def _values(row: Row) -> tuple[Any, ...]:
+    return (*(row[name] for name in _WRITTEN), row["device_id"], row["module_id"])
 
 
-async def _delete(connection: AsyncConnection, gone: Sequence[Key]) -> list[Twin]:
-    """The twins that went with them."""
-    twins: list[Twin] = []
+def _deleted(select: Select, gone: Sequence[Key]) -> tuple[list[Twin], list[Prepared]]:
+    """The twins that go with them, and what deletes all."""
     devices = [device_id for device_id, module_id in gone if not module_id]
-    modules = [key for key in gone if key[1] and key[0] not in set(devices)]
+    whole = set(devices)
+    modules = [key for key in gone if key[1] and key[0] not in whole]
+    twins = [*(twins_of_devices(select, devices) if devices else ())]
+    twins += stored_twins(select, set(modules)).values() if modules else ()
+    statements = unindexing(twins)
     if devices:
-        twins += await delete_leaves_of(connection, TWIN.c.device_id.in_(devices))
-        await execute_rows(connection, _DELETE_DEVICE, [{"of_device": each} for each in devices])
-        await delete_queues_of(connection, [(device_id, None) for device_id in devices])
+        statements.append(Prepared(_DELETE_DEVICES, [(_json(devices),)]))
     if modules:
-        of_modules: ColumnElement[bool] = tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(modules)
-        twins += await delete_leaves_of(connection, of_modules)
-        await execute_rows(connection, _DELETE_MODULE, [{"of_device": key[0], "of_module": key[1]} for key in modules])
-        await delete_queues_of(connection, modules)
-    return twins
+        statements.append(Prepared(_DELETE_MODULE, modules))
+    return twins, [*statements, *deleting_queues(devices, modules)]
 
 
-async def _count(connection: AsyncConnection, before: Iterable[Identity], now: Iterable[Identity]) -> None:
+def _counted(before: Iterable[Identity], now: Iterable[Identity]) -> Sequence[Prepared]:
     old, new = _counts(before), _counts(now)
-    if old != new:
-        await connection.execute(_COUNT, {f"more_{name}": new[name] - old[name] for name in _COUNTED})
+    return [Prepared(_COUNT, [tuple(map(int.__sub__, new, old))])] if old != new else ()
 
 
-def _counts(identities: Iterable[Identity]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for each in identities:
-        if not each.module_id:
-            found.update(total=1, disabled=int(each.status == "disabled"), connected=int(each.connected))
-    return found
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _counts(identities: Iterable[Identity]) -> tuple[int, int, int]:
+    """As ``_COUNTED``."""
+    devices = [each for each in identities if not each.module_id]
+    return len(devices), sum(each.status == "disabled" for each in devices), sum(each.connected for each in devices)
 
 
 def identity_context(device_id: str, module_id: str, key: str) -> str:

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
-from sqlalchemy import Delete, Insert, Table, Update, insert
+from sqlalchemy import Delete, Insert, Table, Update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .writer import Prepared, Row
+
+_ROWS: Final = (100, 10, 1)  # of one step; SQLite takes 32,766 values
 
 
 def prepared(statement: Insert | Update | Delete, rows: Sequence[Row], dialect: Dialect) -> Prepared:
@@ -17,9 +20,20 @@ def prepared(statement: Insert | Update | Delete, rows: Sequence[Row], dialect: 
     return Prepared(text, [tuple(map(row.__getitem__, names)) for row in rows])
 
 
-async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
-    """rows: with every column of the table, values as the driver takes them."""
-    await execute_rows(connection, row_insertion(table), rows)
+def insertions(table: Table, rows: Sequence[tuple[Any, ...]]) -> list[Prepared]:
+    """New rows, each with a value for every column of the table, many by one step of one statement.
+
+    With each step the driver lets go of the interpreter's lock and waits to have it back: milliseconds while the loop
+    is busy. Few sizes, because the driver keeps what it compiled.
+    """
+    statements, start = [], 0
+    for size in _ROWS:
+        stop = len(rows) - (len(rows) - start) % size
+        values = [tuple(chain.from_iterable(rows[at : at + size])) for at in range(start, stop, size)]
+        if values:
+            statements.append(Prepared(_insertion(table, size), values))
+        start = stop
+    return statements
 
 
 async def execute_rows(connection: AsyncConnection, statement: Insert | Update | Delete, rows: Sequence[Row]) -> None:
@@ -30,9 +44,10 @@ async def execute_rows(connection: AsyncConnection, statement: Insert | Update |
 
 
 @lru_cache
-def row_insertion(table: Table) -> Insert:
-    """Of one row with every column of the table."""
-    return insert(table).values({column.name: None for column in table.columns})
+def _insertion(table: Table, count: int) -> str:
+    names = [column.name for column in table.columns]
+    row = f"({', '.join('?' * len(names))})"
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * count)}"  # noqa: S608  # column names
 
 
 @lru_cache

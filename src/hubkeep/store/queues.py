@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import bindparam as bind
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -57,6 +56,8 @@ _THERE: Final = "SELECT sequence FROM queued_message WHERE sequence IN (SELECT v
 _INSERT: Final = f"INSERT INTO queued_message ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _REMOVE: Final = "DELETE FROM queued_message WHERE sequence = ?"
 _ABANDON: Final = "UPDATE queued_message SET deliveries = deliveries + 1 WHERE sequence = ?"
+_DELETE_OF_DEVICES: Final = "DELETE FROM queued_message WHERE device_id IN (SELECT value FROM json_each(?))"
+_DELETE_OF_MODULE: Final = "DELETE FROM queued_message WHERE device_id = ? AND module_id = ?"
 _RECORD: Final = "INSERT INTO feedback_record (record) VALUES (?)"
 _UNRECORD: Final = "DELETE FROM feedback_record WHERE number = ?"
 _FEEDBACK: Final = "SELECT number, record FROM feedback_record ORDER BY number LIMIT ?"
@@ -257,15 +258,12 @@ async def delete_queues(connection: AsyncConnection, device_id: str, module_id: 
     await connection.execute(delete(QUEUED_MESSAGE).where(where))
 
 
-async def delete_queues_of(connection: AsyncConnection, gone: Sequence[tuple[str, str | None]]) -> None:
-    """The same for many (device id, module id); no module id: a device with its modules."""
-    devices = [{"of_device": device_id} for device_id, module_id in gone if module_id is None]
-    modules = [{"of_device": device_id, "of_module": module_id} for device_id, module_id in gone if module_id]
-    of_device = delete(QUEUED_MESSAGE).where(QUEUED_MESSAGE.c.device_id == bind("of_device"))
-    if devices:
-        await connection.execute(of_device, devices)
-    if modules:
-        await connection.execute(of_device.where(QUEUED_MESSAGE.c.module_id == bind("of_module")), modules)
+def deleting_queues(devices: Sequence[str], modules: Sequence[tuple[str, str]]) -> list[Prepared]:
+    """The same for many: devices with their modules, and modules (device id, module id)."""
+    return [
+        *([Prepared(_DELETE_OF_DEVICES, [(_json(devices),)])] if devices else ()),
+        *([Prepared(_DELETE_OF_MODULE, modules)] if modules else ()),
+    ]
 
 
 def _row(message: QueuedMessage) -> tuple[Any, ...]:

@@ -8,33 +8,32 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, select, tuple_, update
-from sqlalchemy import bindparam as bind
-from sqlalchemy.engine import Dialect
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hubkeep.errors import HubError, StoreUnavailable
 from hubkeep.model import HubEvent, Twin, TwinChange, TwinSection, leaves
 
-from .many_rows import execute_rows, insert_rows, prepared, row_insertion
+from .many_rows import insertions
 from .outbox import SqlOutbox
 from .tables import TWIN, TWIN_LEAF
-from .writer import Prepared, Row, Writer, unavailable
+from .writer import Prepared, Row, Select, Writer, unavailable
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # device id, module id
+_Leaf = tuple[str, str, str, str]  # path, value, device id, module id
 
 _COLUMNS: Final = tuple(column.name for column in TWIN.columns)
-_LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM twin WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM twin WHERE"  # noqa: S608  # column names
+_LOOK_UP: Final = f"{_SELECT} device_id = ? AND module_id = ?"
+_OF_DEVICES: Final = f"{_SELECT} device_id IN (SELECT value FROM json_each(?))"  # noqa: S608  # no value
 _WAITING: Final = 10_000
+_encode: Final = msgspec.json.Encoder().encode
 _AT_ONCE: Final = 200  # changes of one commit; a statement holds two values for each
-_WRITE: Final = (
-    update(TWIN)
-    .where(TWIN.c.device_id == bind("of_device"), TWIN.c.module_id == bind("of_module"))
-    .values({name: bind(name) for name in _COLUMNS[2:]})
-)
-_UNINDEX: Final = delete(TWIN_LEAF).where(*(column == bind(column.name) for column in TWIN_LEAF.columns))
+_OF_IDENTITY: Final = "WHERE device_id = ? AND module_id = ?"
+_WRITE: Final = f"UPDATE twin SET {', '.join(f'{name} = ?' for name in _COLUMNS[2:])} {_OF_IDENTITY}"  # noqa: S608  # column names
+_UNINDEX: Final = "DELETE FROM twin_leaf WHERE path = ? AND value = ? AND device_id = ? AND module_id = ?"
 
 
 class _Change(NamedTuple):
@@ -143,9 +142,8 @@ class SqlTwins:
             if change.twin is not before:
                 twins[each.key] = changed[each.key] = change.twin
                 events += self._outbox.tells.twin_changed(before, change)
-        dialect = self._write.dialect
-        statements = _written([(stored[key], twin) for key, twin in changed.items()], dialect)
-        return outcomes, [*statements, *self._outbox.prepared(events, dialect)]
+        statements = writing([(stored[key], twin) for key, twin in changed.items()])
+        return outcomes, [*statements, *self._outbox.prepared(events, self._write.dialect)]
 
     def _stored(self, key: Key) -> Twin | None:
         try:
@@ -162,88 +160,87 @@ def _tell(waiting: _Change, change: TwinChange) -> None:
         log.exception("telling a change of a twin failed")  # the change stands all the same
 
 
-async def stored_twins(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Twin]:
+def stored_twins(select: Select, keys: Collection[Key]) -> dict[Key, Twin]:
     """The twins of these identities."""
-    query = select(TWIN).where(tuple_(TWIN.c.device_id, TWIN.c.module_id).in_(keys))
-    rows = (await connection.execute(query)).mappings()
-    return {(row["device_id"], row["module_id"]): twin_of_row(dict(row)) for row in rows}
+    rows = select(_OF_DEVICES, (_text(list({device_id for device_id, _ in keys})),))
+    return {row[:2]: twin_of_row(dict(zip(_COLUMNS, row, strict=True))) for row in rows if row[:2] in keys}
 
 
-async def write_twins(connection: AsyncConnection, changed: Sequence[tuple[Twin, Twin]]) -> None:
-    """Write twins, each as it was and as it is to be, with the leaves that queries look them up by."""
-    for text, rows in _written(changed, connection.dialect):
-        await connection.exec_driver_sql(text, rows)
+def twins_of_devices(select: Select, devices: Collection[str]) -> list[Twin]:
+    """Of devices and of all their modules."""
+    rows = select(_OF_DEVICES, (_text(list(devices)),))
+    return [twin_of_row(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
 
-async def insert_twins(connection: AsyncConnection, twins: Sequence[Twin]) -> None:
-    """The twins of new identities."""
-    rows = [{**_row(each), "device_id": each.device_id, "module_id": each.module_id} for each in twins]
-    await insert_rows(connection, TWIN, rows)
+def inserting(twins: Sequence[Twin]) -> list[Prepared]:
+    """What writes the twins of new identities."""
+    rows = [(each.device_id, each.module_id, *_values(each)) for each in twins]
     new = [row for twin in twins for row in _leaf_rows(twin, leaves(twin))]
-    await insert_rows(connection, TWIN_LEAF, new)
+    return insertions(TWIN, rows) + insertions(TWIN_LEAF, new)
 
 
-def _written(changed: Sequence[tuple[Twin, Twin]], dialect: Dialect) -> list[Prepared]:
-    """See ``write_twins``."""
-    gone: list[Row] = []
-    new: list[Row] = []
+def writing(changed: Sequence[tuple[Twin, Twin]]) -> list[Prepared]:
+    """What writes twins, each as it was and as it is to be, with the leaves that queries look them up by."""
+    gone: list[_Leaf] = []
+    new: list[_Leaf] = []
     for before, after in changed:
         old, now = leaves(before), leaves(after)
         gone += _leaf_rows(after, old - now)
         new += _leaf_rows(after, now - old)
-    values = [{**_row(twin), "of_device": twin.device_id, "of_module": twin.module_id} for _, twin in changed]
-    statements = (_UNINDEX, gone), (row_insertion(TWIN_LEAF), new), (_WRITE, values)
-    return [prepared(statement, rows, dialect) for statement, rows in statements if rows]
+    values = [(*_values(twin), twin.device_id, twin.module_id) for _, twin in changed]
+    return [
+        *([Prepared(_UNINDEX, gone)] if gone else ()),
+        *insertions(TWIN_LEAF, new),
+        *([Prepared(_WRITE, values)] if values else ()),
+    ]
+
+
+def unindexing(twins: Sequence[Twin]) -> list[Prepared]:
+    """What takes away the leaves of twins that are deleted."""
+    gone = [leaf for twin in twins for leaf in _leaf_rows(twin, leaves(twin))]
+    return [Prepared(_UNINDEX, gone)] if gone else []
 
 
 async def delete_leaves(connection: AsyncConnection, device_id: str, module_id: str) -> Sequence[Twin]:
     """Of a module, or of a device with its modules. Call while their twins are still there; they are returned."""
     where = TWIN.c.device_id == device_id
-    return await delete_leaves_of(connection, where & (TWIN.c.module_id == module_id) if module_id else where)
-
-
-async def delete_leaves_of(connection: AsyncConnection, where: ColumnElement[bool]) -> Sequence[Twin]:
-    """Of all twins that meet ``where``, while they are still there; they are returned."""
-    rows = (await connection.execute(select(TWIN).where(where))).mappings().all()
-    twins = [twin_of_row(dict(row)) for row in rows]
-    gone = [leaf for twin in twins for leaf in _leaf_rows(twin, leaves(twin))]
-    await execute_rows(connection, _UNINDEX, gone)
+    if module_id:
+        where &= TWIN.c.module_id == module_id
+    twins = [twin_of_row(dict(row)) for row in (await connection.execute(select(TWIN).where(where))).mappings()]
+    for text, rows in unindexing(twins):
+        await connection.exec_driver_sql(text, list(rows))
     return twins
 
 
-def _leaf_rows(twin: Twin, found: set[tuple[str, str]]) -> list[Row]:
-    return [
-        {"path": path, "value": value, "device_id": twin.device_id, "module_id": twin.module_id}
-        for path, value in found
-    ]
+def _leaf_rows(twin: Twin, found: set[tuple[str, str]]) -> list[_Leaf]:
+    """In the order of the table's columns."""
+    return [(path, value, twin.device_id, twin.module_id) for path, value in found]
 
 
 def fresh_row(device_id: str, module_id: str) -> Row:
     """The row of a new identity's twin."""
-    return {"device_id": device_id, "module_id": module_id, **_row(Twin(device_id=device_id, module_id=module_id))}
+    twin = Twin(device_id=device_id, module_id=module_id)
+    return dict(zip(_COLUMNS, (device_id, module_id, *_values(twin)), strict=True))
 
 
-def _row(twin: Twin) -> Row:
-    return {
-        "version": twin.version,
-        "revision": twin.revision,
-        "model_id": twin.model_id,
-        "tags": _text(twin.tags),
-        **_section_row("desired", twin.desired),
-        **_section_row("reported", twin.reported),
-    }
+def _values(twin: Twin) -> tuple[Any, ...]:
+    """Of all columns behind the ids, in their order."""
+    return (
+        twin.version,
+        twin.revision,
+        twin.model_id,
+        _text(twin.tags),
+        *_section_values(twin.desired),
+        *_section_values(twin.reported),
+    )
 
 
-def _section_row(name: str, section: TwinSection) -> Row:
-    return {
-        name: _text(section.properties),
-        f"{name}_metadata": _text(section.metadata),
-        f"{name}_version": section.version,
-    }
+def _section_values(section: TwinSection) -> tuple[str, str, int]:
+    return _text(section.properties), _text(section.metadata), section.version
 
 
 def _text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return _encode(value).decode()
 
 
 def twin_of_row(row: Row) -> Twin:

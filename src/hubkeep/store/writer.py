@@ -15,6 +15,7 @@ from hubkeep.errors import HubError, StoreUnavailable
 _T = TypeVar("_T")
 Row = dict[str, Any]
 Work = Callable[[AsyncConnection], Awaitable[_T]]
+Select = Callable[[str, Sequence[Any]], Sequence[Any]]  # a query's text and values to its rows, as plain tuples
 
 _WAITING_WRITES: Final = 1000
 
@@ -24,6 +25,9 @@ class Prepared(NamedTuple):
 
     text: str
     rows: Sequence[tuple[Any, ...]]
+
+
+Plan = Callable[[], tuple[_T, Sequence[Prepared]]]  # what the caller gets, and the statements to carry out
 
 
 class Writer:
@@ -62,10 +66,10 @@ class Writer:
         """Of the statements that ``at_once`` takes."""
         return self._engine.dialect
 
-    async def at_once(self, plan: Callable[[], tuple[_T, Sequence[Prepared]]]) -> _T:
+    async def at_once(self, plan: Plan[_T]) -> _T:
         """A transaction that is passed to the driver's thread once, not once for each statement; what ``plan`` returns.
 
-        plan: called when all that was asked for before is committed; the statements to carry out.
+        plan: called when all that was asked for before is committed.
         Must not be cancelled. Raises StoreUnavailable: then nothing was written.
         """
         async with self._turn:

@@ -92,8 +92,9 @@ class FleetRecords:
     def _asked(self, record: RecordBody) -> BulkRecord:
         device_id, module_id = record.id or record.device_id or "", record.module_id or ""
         mode = import_mode(record.import_mode)
-        wanted = Identity(device_id=device_id, module_id=module_id)
-        if not (mode.deletes or mode.is_of_twin):
+        if mode.deletes or mode.is_of_twin:
+            wanted = Identity(device_id=device_id, module_id=module_id)
+        else:
             wanted = Identity(
                 device_id=device_id,
                 module_id=module_id,
