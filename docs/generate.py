@@ -11,6 +11,7 @@ import pydantic
 import typer
 
 from hubkeep import limits
+from hubkeep.causes import GROUPS
 from hubkeep.cli.main import app
 from hubkeep.connection.https.api import openapi_document
 from hubkeep.connection.mqtt import topics
@@ -104,6 +105,20 @@ def errors() -> Iterator[str]:
         f"Anything else is a fault of the hub: HTTP {BUG.http}, number {BUG.number} {BUG.name}, `{BUG.amqp}`, "
         "without any detail. The hub's log has it."
     )
+
+
+def causes() -> Iterator[str]:
+    yield (
+        "# Causes\n\n"
+        "Why something was refused, by name. The peer never learns it; each recorded refusal has it for the operator, with the\n"
+        "words for that one case and what would mend it: `hubkeep explain` (`cause` with `--json`). `hubkeep explain NAME`\n"
+        "prints the entry. Names stay what they are from version to version."
+    )
+    for group, rows in GROUPS.items():
+        yield f"## {group}"
+        yield table(
+            ("Cause", "Means", "Mended by"), [(f"`{name}`", each.means, each.cure) for name, each in rows.items()]
+        )
 
 
 def meaning(kind: type[HubError]) -> str:
@@ -459,7 +474,7 @@ def _commands(command: Any, path: list[str]) -> Iterator[str]:
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
-    "errors": errors, "limits": limits_page, "settings": settings, "operations": operations, "mqtt": mqtt, "queries": queries, "api": api, "cli": cli,
+    "errors": errors, "causes": causes, "limits": limits_page, "settings": settings, "operations": operations, "mqtt": mqtt, "queries": queries, "api": api, "cli": cli,
 }  # fmt: skip
 
 

@@ -8,26 +8,39 @@ MQTT 5 table 2-6.
 Return codes: MQTT 3.1.1 table 3.1, chosen as in device-protocols 3.2 (clients give up on 4 and 5, and retry on 3).
 """
 
+import re
 from typing import NamedTuple, Self
+
+from hubkeep.causes import CAUSES
 
 
 class HubError(Exception):
     """Something the hub refuses.
 
     text: short and fixed, may be sent to the peer.
-    reason: which check failed, for the operator. remedy: what would mend it, for the operator.
+    cause: its name in ``causes.CAUSES``; the class's own where none is given. reason: which check failed, for the
+    operator. remedy: what would mend it, for the operator; the cause's cure where none is given.
     tracking_id: set when the refusal is recorded; the peer sees it, ``hubkeep explain`` looks it up.
     row: the row of limits-and-faults that this answers, if it is not that of ``ROWS``; set through ``by``.
     """
 
     text = "The request was refused."
     row = ""
+    own_cause = "hub-error"
 
-    def __init__(self, text: str = "", *, reason: str = "", remedy: str = "") -> None:
+    def __init__(self, text: str = "", *, cause: str = "", reason: str = "", remedy: str = "") -> None:
         super().__init__(text or self.text)
+        self.cause = cause or self.own_cause
         self.reason = reason or text or self.text
-        self.remedy = remedy
+        self.remedy = remedy or (CAUSES[self.cause].cure if self.cause in CAUSES else "")
         self.tracking_id = ""
+
+    def __init_subclass__(cls) -> None:
+        cls.own_cause = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+
+    def again(self) -> Self:
+        """The same refusal as a new exception: one raised many times would keep the frames of all its raisers."""
+        return type(self)(str(self), cause=self.cause, reason=self.reason, remedy=self.remedy)
 
     def by(self, row: str) -> Self:
         """This error, counted under ``row``."""

@@ -12,6 +12,7 @@ from conversations.amqp_peer import device_token
 from conversations.certificates import Certificate
 from conversations.https_peer import VERSION, Answer, request
 from conversations.mqtt_peer import MqttPeer, subscribe
+from hubkeep.causes import CAUSES
 from hubkeep.errors import ON_WIRE
 from hubkeep.testing import HubInThread
 
@@ -250,6 +251,8 @@ def test_a_refusal_has_its_body_header_and_number(parties: Parties, case: Case) 
         assert answer.headers["retry-after"].isdigit()
     (recorded,) = request(parties.hub, "GET", f"/api/refusals?key={tracking_id}").body
     assert (recorded["code"], recorded["name"]) == (number, case.name)
+    assert recorded["cause"] in CAUSES
+    assert recorded["remedy"]
 
 
 def test_names_and_numbers_are_the_documented_ones() -> None:

@@ -276,6 +276,7 @@ def test_the_largest_of_those_whom_nobody_knows_go_first() -> None:
             assert peer.read() == (0x20, b"\0\5"), "who was not the largest is heard to the end"
 
 
+@pytest.mark.explains("pair-locked-out")
 @pytest.mark.spec("P-68")
 def test_wrong_passwords_from_one_address_hinder_the_device_nowhere_else() -> None:
     with HubInThread(listeners={"count_loopback": True}) as hub:
@@ -291,7 +292,9 @@ def test_wrong_passwords_from_one_address_hinder_the_device_nowhere_else() -> No
         for _ in range(10):
             assert log_in("127.77.0.5", wrong) == (0x20, b"\0\5")
         assert log_in("127.77.0.5", good) == (0x20, b"\0\5")
-        assert hub.refusals("press")[0].reason == "too many failed logins of this identity from this address"
+        refusal = hub.refusals("press")[0]
+        assert refusal.reason == "too many failed logins of this identity from this address"
+        assert (refusal.cause, refusal.remedy) == ("pair-locked-out", "wait: see those before")
         assert log_in("127.77.0.6", good) == (0x20, b"\0\0")
         hub.clock.move(61)
         assert log_in("127.77.0.5", good) == (0x20, b"\0\0")

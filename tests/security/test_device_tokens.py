@@ -54,6 +54,7 @@ def test_a_token_opens_its_own_device_and_nothing_else(shared_hub: HubInThread, 
         assert request(shared_hub, method, f"{path}?{VERSION}", b"", token=told["token"]).status == 401, path
 
 
+@pytest.mark.explains("token-of-another-policy")
 def test_what_makes_tokens_must_hold_device_connect_alone(shared_hub: HubInThread, device_id: str) -> None:
     shared_hub.create_device(device_id)
     key = policy(shared_hub, "both", "RegistryWrite, DeviceConnect")
@@ -62,6 +63,7 @@ def test_what_makes_tokens_must_hold_device_connect_alone(shared_hub: HubInThrea
     assert mint(shared_hub, device_id, {"policy": "device"}, token=both).status == 401
     (refused, *_) = request(shared_hub, "GET", "/api/refusals?key=policy%20both").body
     assert "'device'" in refused["reason"]
+    assert refused["cause"] == "token-of-another-policy"
     for each in ("service", "registryReadWrite"):
         assert mint(shared_hub, device_id, policy=each).status == 401
     # an administrator could sign with any key: that of the policy for devices is taken

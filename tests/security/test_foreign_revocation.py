@@ -113,6 +113,7 @@ def reason(hub: HubInThread, identity: str) -> str:
     return str(hub.refusals(identity, 1)[0].reason)
 
 
+@pytest.mark.explains("certificate-crl-revoked", "certificate-crl-stale")
 @pytest.mark.spec("P-47")
 def test_an_uploaded_list(tmp_path: Path) -> None:
     with HubInThread() as hub:
@@ -236,6 +237,7 @@ def answer_of(
     return answer
 
 
+@pytest.mark.explains("certificate-ocsp-revoked", "certificate-ocsp-unavailable")
 def test_a_responder_that_is_asked(responder: Responder, tmp_path: Path) -> None:
     delegate = Certificate.made("responder", issuer=ROOT, extensions=[DELEGATED])
     impostor = Certificate.made("responder", issuer=ROOT)

@@ -298,6 +298,14 @@ def login(hub: HubInThread, device_id: str, file: Path) -> Any:
         return peer.read()
 
 
+@pytest.mark.explains(
+    "certificate-malformed",
+    "certificate-weak-key",
+    "certificate-usage",
+    "certificate-ca-constraint",
+    "certificate-ca-scope",
+    "certificate-authority-retires",
+)
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @pytest.mark.filterwarnings("ignore:The parsed certificate contains a NULL")
 @pytest.mark.parametrize("what", CASES)
@@ -311,6 +319,9 @@ def test_a_certificate_made_to_deceive(plant: HubInThread, tmp_path: Path, what:
     assert time.monotonic() - began < 10, "nobody keeps the hub busy"
     (refusal,) = plant.refusals(device_id, 1)
     assert refusal.reason.startswith(CASES[what].reason), refusal.reason
+    word = {"cn": "name"}.get(refusal.reason.partition(":")[0], refusal.reason.partition(":")[0])
+    assert refusal.cause == f"certificate-{'authority-retires' if 'retires' in refusal.reason else word}"
+    assert refusal.remedy
 
 
 @pytest.mark.parametrize("what", UNSENT)

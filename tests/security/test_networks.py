@@ -97,6 +97,7 @@ def test_denying_wins_and_allowing_closes_the_rest(
     assert why_shut_out(networks, address) == expected
 
 
+@pytest.mark.explains("listener-network")
 def test_a_listener_closes_before_tls_and_tells_the_operator_why(hub: HubInThread) -> None:
     open_to = {(kind, source): is_open(hub, port, source) for kind, port in PORTS.items() for source in (HERE, THERE)}
     assert [each for each, is_so in open_to.items() if not is_so] == [("mqtt", THERE), ("amqp", THERE)]

@@ -144,6 +144,7 @@ def test_a_key_belongs_to_one_identity_and_a_repeated_request_gets_the_same_cert
     assert (stolen.status, stolen.code) == (409, "KeyInUse")
 
 
+@pytest.mark.explains("certificate-denied")
 @pytest.mark.spec("P-42")
 def test_a_denied_key_is_refused_in_every_certificate_and_every_request(plant: HubInThread, tmp_path: Path) -> None:
     register(plant, "press-40")
@@ -196,6 +197,7 @@ def test_keys_open_a_device_until_it_first_shows_its_certificate(plant: HubInThr
     assert by_mqtt(plant, "press-50", own.file(tmp_path)) != ACCEPTED
 
 
+@pytest.mark.explains("certificate-unlogged")
 @pytest.mark.spec("P-63")
 def test_a_certificate_that_the_log_does_not_know(
     plant: HubInThread, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -227,6 +229,7 @@ def forged_with_number(of: x509.Certificate, issuer: Certificate) -> Certificate
     return Certificate(builder.sign(issuer.key, hashes.SHA256()), key)  # type: ignore[arg-type]
 
 
+@pytest.mark.explains("certificate-generation")
 def test_an_identity_of_the_same_name_that_was_made_later_is_another(plant: HubInThread, tmp_path: Path) -> None:
     register(plant, "press-70")
     own = OwnCertificate.issued(plant, "press-70").file(tmp_path)
@@ -237,6 +240,7 @@ def test_an_identity_of_the_same_name_that_was_made_later_is_another(plant: HubI
     assert reason(plant, "press-70").startswith("generation: ")
 
 
+@pytest.mark.explains("certificate-superseded")
 @pytest.mark.spec("P-60")
 def test_the_old_certificate_ends_a_day_after_the_new_one_was_used(tmp_path: Path) -> None:
     with HubInThread(tmp_path / "hub") as hub:

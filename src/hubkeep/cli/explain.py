@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hubkeep.causes import CAUSES
 from hubkeep.errors import ON_WIRE
 
 from .failure import FAILED, CommandFailure
@@ -13,7 +14,11 @@ from .output import print_fields, print_json, print_plain
 
 def explain(
     key: Annotated[
-        str, typer.Argument(metavar="ID", help="A tracking id, a device, 'policy NAME', or an error number or name.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A tracking id, a device, 'policy NAME', or the name of a cause or an error, or its number.",
+        ),
     ] = "",
     most: Annotated[int, typer.Option(min=1, max=1000, help="At most so many refusals, the newest first.")] = 5,
     data: DataOption = DEFAULT_DATA,
@@ -21,7 +26,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """What was presented, which check failed, what would mend it. Without ID: the newest refusals."""
-    if rows := _error_rows(key):
+    if rows := [*_cause_rows(key), *_error_rows(key)]:
         if as_json:
             print_json(rows)
         else:
@@ -51,12 +56,19 @@ def _show(refusal: dict[str, Any]) -> None:
         {
             "  refused": refusal["operation"],
             "  because": refusal["reason"],
+            "  cause": refusal.get("cause", ""),
             "  mend it": refusal["remedy"],
             "  presented": ", ".join(f"{name}={value}" for name, value in refusal["presented"].items()),
             "  the peer saw": f"{refusal['code']} {refusal['name']}",
             "  tracking id": refusal["tracking_id"],
         }
     )
+
+
+def _cause_rows(key: str) -> list[dict[str, Any]]:
+    """The entry of the cause of this name, if it is one."""
+    cause = CAUSES.get(key.lower())
+    return [{"cause": key.lower(), "means": cause.means, "mend it": cause.cure}] if cause is not None else []
 
 
 def _error_rows(key: str) -> list[dict[str, Any]]:

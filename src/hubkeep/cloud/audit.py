@@ -68,6 +68,7 @@ class Refusals:
                 operation=safe(operation),
                 code=row.number,
                 name=row.name,
+                cause=error.cause,
                 reason=safe(error.reason),
                 remedy=safe(error.remedy),
                 presented={

@@ -87,6 +87,7 @@ class Acceptor:
         delay = self._admission.arrive(address[0], address[1])
         if delay is None:
             accepted.close()
+            self._door.turned_away(address[0], address[1])
             return
         accepted.setblocking(False)
         task = self._loop.create_task(self._go_on(accepted, address, delay))

@@ -95,7 +95,10 @@ class Authentication:
         try:
             if header is not None:
                 if is_renewal:  # one good proof excuses no other
-                    raise Unauthorized(reason="a certificate is renewed with itself, and with no token beside it")
+                    raise Unauthorized(
+                        cause="renewal-with-token",
+                        reason="a certificate is renewed with itself, and with no token beside it",
+                    )
                 name, token = presented.basic(header)
             elif link.certificates:
                 leaf = client_certificates.checked_leaf(link.certificates, self._clock.now(), self._grace(is_renewal))
@@ -118,7 +121,7 @@ class Authentication:
         name, began, proved = f"registration {registration_id.lower()}", _now(), self.changes.count
         try:
             if self._registrations is None:
-                raise Unauthorized(reason="there is no provisioning service here")
+                raise Unauthorized(cause="provisioning-off", reason="there is no provisioning service here")
             parsed = presented.parsed(token) if token else None
             principal = await self._registrations.prove(id_scope, registration_id, parsed, link.certificates)
             self._check_pair(link, name)
@@ -145,7 +148,9 @@ class Authentication:
         try:
             text = token[7:] if token[:7].lower() == "bearer " else token
             if text.count(".") == 2 and " " not in text:
-                raise Unauthorized(reason="a JSON web token; sign-in for people is not set up on this hub")
+                raise Unauthorized(
+                    cause="people-off", reason="a JSON web token; sign-in for people is not set up on this hub"
+                )
             parsed = presented.parsed(token)
             if parsed.skn:
                 name = f"policy {parsed.skn}"
@@ -164,7 +169,10 @@ class Authentication:
             if label.lower().startswith("sas.root."):
                 parsed = presented.parsed(password)
                 if parsed.skn != name:
-                    raise Unauthorized(reason=f"the user name says policy {name!r}, the token {parsed.skn!r}")
+                    raise Unauthorized(
+                        cause="policy-of-another-name",
+                        reason=f"the user name says policy {name!r}, the token {parsed.skn!r}",
+                    )
                 return self._noted(self._by_policy(parsed, link, text_key=True), link, password)
             if not name:
                 return self._noted(self._by_key_text(user, password, link), link, None)
@@ -187,7 +195,11 @@ class Authentication:
         proved = self.changes.count
         identity = await self._identities.get(device_id, module_id)
         if identity is None:
-            raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
+            raise Unauthorized(
+                cause="identity-unknown",
+                reason="the identity is not registered",
+                remedy=f"hubkeep device create {device_id}",
+            )
         if identity.authentication in _BY_CERTIFICATE:
             raise _wants_certificate(identity)
         await self._check_enabled(identity)
@@ -239,6 +251,7 @@ class Authentication:
         if self._failed_pairs.blocked(link.peer.rpartition(":")[0], name):
             presented.waste(2)
             raise Unauthorized(
+                cause="pair-locked-out",
                 reason="too many failed logins of this identity from this address",
                 remedy="wait: see those before",
             )
@@ -268,24 +281,36 @@ class Authentication:
             return await self._by_certificate(identity, path, link.certificates, proved, grace)
         parsed = presented.parsed(token)
         if parsed.skn and is_own:
-            raise Unauthorized(reason="a policy's token gets no certificate for a device", remedy="hubkeep cert issue")
+            raise Unauthorized(
+                cause="policy-gets-no-certificate",
+                reason="a policy's token gets no certificate for a device",
+                remedy="hubkeep cert issue",
+            )
         if parsed.skn:
             principal = self._by_policy(parsed, link, text_key=False)
             if not principal.permissions & Permission.DEVICE_CONNECT:
                 raise Unauthorized(
+                    cause="right-missing",
                     reason=f"policy {parsed.skn!r} does not hold DeviceConnect",
                     remedy="sign with the device's own key, or a policy with DeviceConnect",
                 )
             if not sas.covers(principal.scope, path):
-                raise Unauthorized(reason=f"the policy's token is limited to {'/'.join(principal.scope)}")
+                raise Unauthorized(
+                    cause="token-wrong-resource", reason=f"the policy's token is limited to {'/'.join(principal.scope)}"
+                )
             return await self.acting_as(principal, device_id, module_id)
         key = self._matching_key(parsed, identity)
         if identity is None:
-            raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {device_id}")
+            raise Unauthorized(
+                cause="identity-unknown",
+                reason="the identity is not registered",
+                remedy=f"hubkeep device create {device_id}",
+            )
         if identity.authentication != "sas":
             raise _wants_certificate(identity)
         if key is None:
             raise Unauthorized(
+                cause="token-signature",
                 reason=presented.why_unsigned(parsed, identity, path),
                 remedy="compare the device's key with the registry's",
             )
@@ -314,13 +339,18 @@ class Authentication:
     ) -> Principal:
         presented.waste(2)
         if identity is None:
-            raise Unauthorized(reason="the identity is not registered", remedy=f"hubkeep device create {path[1]}")
+            raise Unauthorized(
+                cause="identity-unknown",
+                reason="the identity is not registered",
+                remedy=f"hubkeep device create {path[1]}",
+            )
         proof = None
         if identity.authentication in {"sas", "selfSigned"} and certificates:
             proof = await self._trust.prove_issued(identity, tuple(certificates))
         if identity.authentication not in _BY_CERTIFICATE and proof is None:
             ignored = "; a certificate does not stand in for it" if certificates else ""
             raise Unauthorized(
+                cause="token-missing",
                 reason=f"no token was presented, and the identity authenticates by {identity.authentication}{ignored}",
                 remedy="send a shared access signature as password",
             )
@@ -370,13 +400,20 @@ class Authentication:
                 by_text = name
         if policy is None:
             if not token.skn:
-                raise Unauthorized(reason="the token names no policy (skn)", remedy="sign with a shared access policy")
+                raise Unauthorized(
+                    cause="token-without-policy",
+                    reason="the token names no policy (skn)",
+                    remedy="sign with a shared access policy",
+                )
             raise Unauthorized(
-                reason=f"there is no policy {token.skn!r}", remedy="hubkeep connection-string --policy NAME"
+                cause="policy-unknown",
+                reason=f"there is no policy {token.skn!r}",
+                remedy="hubkeep connection-string --policy NAME",
             )
         if key is None and by_text is None:
             other = next((name for name, value in keys if sas.is_signed_by(token, sas.key_text(value))), None)
             raise Unauthorized(
+                cause="token-policy-signature",
                 reason="the key's text was used as it stands; this surface wants the decoded key"
                 if other
                 else f"the signature matches neither key of policy {token.skn!r}",
@@ -406,7 +443,9 @@ class Authentication:
             for key in ((policy.primary_key, policy.secondary_key) if policy else (presented.DECOY, presented.DECOY))
         ]
         if policy is None or not any(matched):
-            raise Unauthorized(reason=f"no policy {user!r} with this key, and no name of the form id@sas.hub")
+            raise Unauthorized(
+                cause="policy-key", reason=f"no policy {user!r} with this key, and no name of the form id@sas.hub"
+            )
         _check_address(policy, link)
         return Principal(
             permissions=policy.permissions & Permission.SERVICE_CONNECT,
@@ -421,6 +460,7 @@ class Authentication:
             if resource.host in self._hosts:
                 return resource.segments
         raise Unauthorized(
+            cause="token-wrong-hub",
             reason=f"the token was signed for {sas.percent_decoded(token.sr)!r}, which is not a name of this hub",
             remedy=f"sign for one of: {', '.join(sorted(self._hosts))}",
         )
@@ -435,12 +475,15 @@ class Authentication:
                 return path if not below or "=" in below[0] else (*path, *below)
         self._own_resource(token)
         wanted, got = "/".join(path), "/".join(sas.resources(token.sr)[0].segments)
-        raise Unauthorized(reason=f"the token was signed for {got!r}; this needs {wanted!r}")
+        raise Unauthorized(
+            cause="token-wrong-resource", reason=f"the token was signed for {got!r}; this needs {wanted!r}"
+        )
 
     def _check_expiry(self, token: sas.SasToken) -> None:
         late = self._clock.now() - token.expiry
         if late > self._limits.token_grace:
             raise Unauthorized(
+                cause="token-expired",
                 reason=f"the token expired {presented.span(late)} ago (se={token.se})",
                 remedy="make a new token; check the clock of the device",
             )
@@ -450,10 +493,11 @@ class Authentication:
         if identity.module_id:  # a module is as enabled as its device
             device = await self._identities.get(identity.device_id)
             if device is None:
-                raise Unauthorized(reason="the module's device is not registered")
+                raise Unauthorized(cause="identity-unknown", reason="the module's device is not registered")
             identity = device
         if identity.status != "enabled":
             raise DeviceDisabled(
+                cause="device-disabled",
                 reason="the identity is disabled" + (f": {identity.status_reason}" if identity.status_reason else ""),
                 remedy=f"hubkeep device unblock {identity.device_id}",
             )
@@ -470,12 +514,16 @@ class Authentication:
         row = BY_NAME[operation]
         error: HubError | None = None
         if self.expired(principal):
-            error = Unauthorized(reason="the authorisation has expired", remedy="renew the token")
+            error = Unauthorized(
+                cause="authorisation-expired", reason="the authorisation has expired", remedy="renew the token"
+            )
         elif not allows(principal.permissions, row):
             needed = " or ".join(str(each.name) for each in row.any_of)
-            error = Forbidden(reason=f"{operation} needs {needed}; {principal.name} does not hold it")
+            error = Forbidden(
+                cause="right-missing", reason=f"{operation} needs {needed}; {principal.name} does not hold it"
+            )
         elif not sas.covers(principal.scope, segments):
-            error = Forbidden(reason=f"the token is limited to {'/'.join(principal.scope)!r}")
+            error = Forbidden(cause="scope-exceeded", reason=f"the token is limited to {'/'.join(principal.scope)!r}")
         if error is not None:
             self._refuse(error, link, identity=principal.name, operation=operation, path="/".join(segments))
             raise error
@@ -499,6 +547,7 @@ def _check_address(policy: Policy, link: LinkInfo) -> None:
     address = link.peer.rpartition(":")[0]
     if why := why_shut_out(policy.networks, address):
         raise Unauthorized(
+            cause="policy-network",
             reason=f"policy {policy.name!r} may not be used from {address}: {why}",
             remedy=f"hubkeep policy networks {policy.name}",
         )
@@ -507,6 +556,7 @@ def _check_address(policy: Policy, link: LinkInfo) -> None:
 def _wants_certificate(identity: Identity) -> Unauthorized:
     """A token beside a good certificate excuses nothing either (L-I8)."""
     return Unauthorized(
+        cause="token-for-certificate-identity",
         reason=f"the identity authenticates by {identity.authentication}: tokens for it are refused",
         remedy="connect with its certificate and without a token, or give it symmetric keys",
     )

@@ -79,6 +79,7 @@ class DevicePaths:
         store = self._current()
         if store is None:
             raise Unauthorized(
+                cause="certificate-chain",
                 reason="chain: no certificate authority is registered and verified",
                 remedy="hubkeep cert ca add NAME FILE, then hubkeep cert ca verify NAME",
             )
@@ -118,38 +119,60 @@ class DevicePaths:
             issuer = next((each for each in above if each.subject == current.issuer), None)
             if issuer is None:
                 return Unauthorized(
+                    cause="certificate-chain",
                     reason=f"chain: its issuer {_named(current.issuer)} is neither registered nor presented",
                     remedy="let the client present its intermediates; register the CA: hubkeep cert ca add NAME FILE",
                 )
             name = _named(issuer.subject)
             if not issuer.not_valid_before_utc <= at <= issuer.not_valid_after_utc:
                 until = f"{issuer.not_valid_before_utc:%Y-%m-%d} to {issuer.not_valid_after_utc:%Y-%m-%d}"
-                return Unauthorized(reason=f"chain: {name} is valid from {until}", remedy="renew the authority")
+                return Unauthorized(
+                    cause="certificate-chain",
+                    reason=f"chain: {name} is valid from {until}",
+                    remedy="renew the authority",
+                )
             constraints = _extension(issuer, x509.BasicConstraints)
             if constraints is None or not constraints.ca:
-                return Unauthorized(reason=f"ca-constraint: {name} is not marked as an authority")
+                return Unauthorized(
+                    cause="certificate-ca-constraint", reason=f"ca-constraint: {name} is not marked as an authority"
+                )
             if constraints.path_length is not None and constraints.path_length < depth:
-                return Unauthorized(reason=f"ca-constraint: {name} allows {constraints.path_length} below it")
+                return Unauthorized(
+                    cause="certificate-ca-constraint",
+                    reason=f"ca-constraint: {name} allows {constraints.path_length} below it",
+                )
             if issuer in anchors or issuer.subject == issuer.issuer:
                 break
             current = issuer
-        return Unauthorized(reason=f"chain: no path to a registered authority: {error}"[:500])
+        return Unauthorized(
+            cause="certificate-chain", reason=f"chain: no path to a registered authority: {error}"[:500]
+        )
 
 
 def check_usage(leaf: x509.Certificate) -> None:
     """P-V10b. Raises Unauthorized."""
     extended, usage = _extension(leaf, x509.ExtendedKeyUsage), _extension(leaf, x509.KeyUsage)
     if extended is not None and not _CLIENTS.intersection(extended):
-        raise Unauthorized(reason="usage: its extended key usage leaves out clientAuth", remedy="issue it for clients")
+        raise Unauthorized(
+            cause="certificate-usage",
+            reason="usage: its extended key usage leaves out clientAuth",
+            remedy="issue it for clients",
+        )
     if usage is not None and not usage.digital_signature:
-        raise Unauthorized(reason="usage: its key usage leaves out digitalSignature", remedy="issue it for clients")
+        raise Unauthorized(
+            cause="certificate-usage",
+            reason="usage: its key usage leaves out digitalSignature",
+            remedy="issue it for clients",
+        )
 
 
 def check_is_no_authority(leaf: x509.Certificate) -> None:
     """P-V8a. Raises Unauthorized."""
     constraints = _extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
-        raise Unauthorized(reason="is-ca: a certificate authority's certificate is no device's")
+        raise Unauthorized(
+            cause="certificate-is-ca", reason="is-ca: a certificate authority's certificate is no device's"
+        )
 
 
 def _check_authority(certificate: x509.Certificate, *, is_anchor: bool) -> None:
@@ -157,15 +180,22 @@ def _check_authority(certificate: x509.Certificate, *, is_anchor: bool) -> None:
     name = _named(certificate.subject)
     usage, extended = _extension(certificate, x509.KeyUsage), _extension(certificate, x509.ExtendedKeyUsage)
     if usage is not None and not usage.key_cert_sign:
-        raise Unauthorized(reason=f"ca-constraint: the key usage of {name} leaves out keyCertSign")
+        raise Unauthorized(
+            cause="certificate-ca-constraint", reason=f"ca-constraint: the key usage of {name} leaves out keyCertSign"
+        )
     if extended is not None and not _CLIENTS.intersection(extended):
-        raise Unauthorized(reason=f"ca-constraint: {name} may not issue for clients")
+        raise Unauthorized(cause="certificate-ca-constraint", reason=f"ca-constraint: {name} may not issue for clients")
     constraints = _extension(certificate, x509.NameConstraints)
     if constraints is not None and any(isinstance(each, x509.DirectoryName) for each in _trees(constraints)):
         # the library passes over them where they are not critical, and a device's name is its subject
-        raise Unauthorized(reason=f"ca-constraint: {name} constrains names of subjects, which is not supported")
+        raise Unauthorized(
+            cause="certificate-ca-constraint",
+            reason=f"ca-constraint: {name} constrains names of subjects, which is not supported",
+        )
     if not is_anchor and isinstance(certificate.signature_hash_algorithm, _WEAK):
-        raise Unauthorized(reason=f"ca-constraint: {name} is signed with a weak hash")
+        raise Unauthorized(
+            cause="certificate-ca-constraint", reason=f"ca-constraint: {name} is signed with a weak hash"
+        )
 
 
 def _trees(constraints: x509.NameConstraints) -> Iterable[x509.GeneralName]:
@@ -181,6 +211,7 @@ def check_denied(marks: Iterable[str], denies: Denies, what: str) -> None:
 def _denied(found: Denial, what: str) -> Unauthorized:
     by = {"cert": "itself", "spki": "its key", "serial": "its serial number"}[found.kind]
     return Unauthorized(
+        cause="certificate-denied",
         reason=f"denied: {what} is on the deny-list by {by} ({found.reason}{f', {found.by}' if found.by else ''})",
         remedy=f"hubkeep cert allow {found.mark}, if that was wrong",
     )
@@ -205,7 +236,9 @@ def _parsed(others: Sequence[bytes]) -> list[x509.Certificate]:
             each.public_key()
             _ = each.extensions
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
-        raise Unauthorized(reason=f"malformed: an intermediate cannot be read: {error}") from None
+        raise Unauthorized(
+            cause="certificate-malformed", reason=f"malformed: an intermediate cannot be read: {error}"
+        ) from None
     return certificates
 
 

@@ -55,7 +55,7 @@ class Changes:
         for subject in _subjects(principal):
             changed = self._changed.get(subject)
             if changed is not None and changed.number > principal.proved:
-                return type(changed.error)(reason=changed.error.reason, remedy=changed.error.remedy)
+                return changed.error.again()
         return None
 
     def forget_old(self) -> None:

@@ -67,6 +67,7 @@ def prove(
     """
     if not certificates:
         raise Unauthorized(
+            cause="certificate-missing",
             reason=f"the identity authenticates by {identity.authentication}, and no client certificate was presented",
             remedy="give the client its certificate and key; nothing on the way may end TLS in the hub's place",
         )
@@ -79,7 +80,9 @@ def prove(
         slot = _matching_slot(identity, certificates[0])
         return Proof(slot, leaf.not_valid_after_utc.timestamp(), marks=marks, leaf=leaf)
     if leaf.version is not x509.Version.v3:
-        raise Unauthorized(reason=f"malformed: a certificate of version {leaf.version.name}")
+        raise Unauthorized(
+            cause="certificate-malformed", reason=f"malformed: a certificate of version {leaf.version.name}"
+        )
     check_is_no_authority(leaf)
     _check_name(leaf, identity.name)
     path = paths.find(leaf, certificates[1:], leaf.not_valid_after_utc.timestamp() if is_late else now, denies)
@@ -129,6 +132,7 @@ def _read(der: bytes) -> x509.Certificate:
         _ = leaf.signature_hash_algorithm, leaf.extensions
     except _UNREADABLE as error:
         raise Unauthorized(
+            cause="certificate-malformed",
             reason=f"malformed: the certificate cannot be read: {type(error).__name__}: {error}",
             remedy="issue it anew; openssl x509 -in FILE -text -noout shows what is in it",
         ) from None
@@ -138,10 +142,14 @@ def _read(der: bytes) -> x509.Certificate:
 def _check_strength(leaf: x509.Certificate) -> None:
     """P-V2, P-V3: nobody else looks at a leaf's own key."""
     if found := weakness(leaf.public_key()):
-        raise Unauthorized(reason=f"weak-key: {found}", remedy=WANTED)
+        raise Unauthorized(cause="certificate-weak-key", reason=f"weak-key: {found}", remedy=WANTED)
     digest = leaf.signature_hash_algorithm
     if digest is not None and is_weak_hash(digest):
-        raise Unauthorized(reason=f"weak-signature: {digest.name}", remedy="issue it anew, signed with SHA-256")
+        raise Unauthorized(
+            cause="certificate-weak-signature",
+            reason=f"weak-signature: {digest.name}",
+            remedy="issue it anew, signed with SHA-256",
+        )
 
 
 def _check_validity(leaf: x509.Certificate, now: float, grace: float) -> None:
@@ -149,11 +157,14 @@ def _check_validity(leaf: x509.Certificate, now: float, grace: float) -> None:
     begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if now > ends.timestamp() + grace:
         raise Unauthorized(
-            reason=f"expired: the certificate ended on {ends:%Y-%m-%d %H:%M} UTC", remedy="renew the certificate"
+            cause="certificate-expired",
+            reason=f"expired: the certificate ended on {ends:%Y-%m-%d %H:%M} UTC",
+            remedy="renew the certificate",
         )
     if now < begins.timestamp() - CERTIFICATE_SKEW.value:
         here = dt.datetime.fromtimestamp(now, dt.UTC)
         raise Unauthorized(
+            cause="certificate-not-yet-valid",
             reason=f"not-yet-valid: it begins on {begins:%Y-%m-%d %H:%M} UTC, and here it is {here:%Y-%m-%d %H:%M}",
             remedy="check the clocks of the hub and of who issued it",
         )
@@ -166,6 +177,7 @@ def _check_name(leaf: x509.Certificate, expected: str) -> None:
     names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     told = ", ".join(repr(each.value)[:100] for each in names[:3]) or "none"
     raise Unauthorized(
+        cause="certificate-name",
         reason=f"cn: the certificate is made out to {told}; this identity's must be made out to {expected!r} alone",
         remedy="issue it anew with the identity as its one common name (UTF8String or PrintableString)",
     )
@@ -184,6 +196,7 @@ def _matching_slot(identity: Identity, der: bytes) -> Literal["primary", "second
         return "secondary"
     registered = ", ".join(filter(None, (identity.primary_thumbprint, identity.secondary_thumbprint)))
     raise Unauthorized(
+        cause="certificate-thumbprint",
         reason=f"thumbprint: the certificate presented is none of the registered ones ({registered})",
         remedy=f"if it is the device's new one: hubkeep device update {identity.device_id} --thumbprint FILE",
     )

@@ -72,7 +72,7 @@ class Feed:
     def take_over(self) -> None:
         """A newer receiver of the same identity has come."""
         self.stop()
-        self._receiver.failed(LinkStolen(reason="a newer receiver of the same identity took over"))
+        self._receiver.failed(LinkStolen(cause="taken-over", reason="a newer receiver of the same identity took over"))
 
     async def _run(self) -> None:
         to_device = self._deliveries.to_device

@@ -131,7 +131,7 @@ class DeviceRegistrations:
         if (changed := self._authentication.changes.since(principal)) is not None:
             raise changed
         if self._authentication.expired(principal):
-            raise Unauthorized(reason="the token or certificate ended while connected")
+            raise Unauthorized(cause="authorisation-expired", reason="the token or certificate ended while connected")
 
 
 def _told(operation: RegistrationOperation) -> RegistrationAnswer:

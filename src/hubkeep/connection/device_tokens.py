@@ -81,7 +81,9 @@ class DeviceTokens:
         is_administrator = asker.permissions & _ALL == _ALL
         policy = self._policies.named(name or (_FOR_DEVICES if is_administrator else asker.policy))
         if policy.name != asker.policy and not is_administrator:
-            raise Forbidden(reason=f"{asker.name} asked for a token of policy {policy.name!r}")
+            raise Forbidden(
+                cause="token-of-another-policy", reason=f"{asker.name} asked for a token of policy {policy.name!r}"
+            )
         if policy.permissions != Permission.DEVICE_CONNECT:
             held = permission_words(policy.permissions)
             raise BadRequest(

@@ -64,6 +64,7 @@ class DeviceTrust:
         authority = self._authorities.get(proof.authority)
         if not may_speak_for(authority, identity.name):
             raise Unauthorized(
+                cause="certificate-ca-scope",
                 reason=f"ca-scope: {authority.name!r} speaks for {', '.join(authority.allowed_ids)} alone",
                 remedy=f"hubkeep cert ca update {authority.name} --allow {identity.name}",
             )
@@ -76,11 +77,15 @@ class DeviceTrust:
             if proof.is_late:
                 await self._check_once(record)
         elif proof.is_late:
-            raise Unauthorized(reason="expired: only the hub's own certificates can be renewed after their end")
+            raise Unauthorized(
+                cause="certificate-expired",
+                reason="expired: only the hub's own certificates can be renewed after their end",
+            )
         self._lists.check(authority, (proof.leaf, *proof.above))
         await self._answers.check(authority, proof.leaf, proof.above[0])
         if authority.state == "retiring" and not await self._was_seen(authority, identity):
             raise Unauthorized(
+                cause="certificate-authority-retires",
                 reason=f"chain: {authority.name!r} retires, and this identity was never let in by it",
                 remedy=f"issue by another authority, or: hubkeep cert ca state {authority.name} active",
             )
@@ -110,7 +115,9 @@ class DeviceTrust:
             if authority.is_own:
                 record = await self._issued.get(authority.name, f"{leaf.serial_number:X}")
                 if record is not None and record.revoked:
-                    raise Unauthorized(reason=f"denied: the certificate was revoked ({record.reason})")
+                    raise Unauthorized(
+                        cause="certificate-denied", reason=f"denied: the certificate was revoked ({record.reason})"
+                    )
                 continue
             self._lists.check(authority, (leaf, *above))
             if authority.certificate == above[0].public_bytes(Encoding.DER):
@@ -135,6 +142,7 @@ class DeviceTrust:
                 serial,
             )
             raise Unauthorized(
+                cause="certificate-unlogged",
                 reason=f"unlogged: {authority.name!r} never issued a certificate of the serial number {serial} here",
                 remedy=f"its key may be in other hands: hubkeep cert ca state {authority.name} revoked",
             )
@@ -145,6 +153,7 @@ class DeviceTrust:
         for newest in await self._issued.find(device_id=record.device_id, module_id=record.module_id, most=1):
             if newest.issued > record.not_after:
                 raise Unauthorized(
+                    cause="certificate-expired",
                     reason="expired: it was renewed with once after its end, and that is over",
                     remedy="use the newer certificate, or enrol the device anew",
                 )
@@ -155,22 +164,27 @@ class DeviceTrust:
         """P-V12b. Raises Unauthorized."""
         if record.revoked:
             raise Unauthorized(
-                reason=f"denied: the certificate was revoked ({record.reason})", remedy="enrol the device anew"
+                cause="certificate-denied",
+                reason=f"denied: the certificate was revoked ({record.reason})",
+                remedy="enrol the device anew",
             )
         current = await self._issued.generation(identity.device_id, identity.module_id)
         expected = generation_uri(self._hub_name, identity.name, current)
         if record.identity_generation != identity.generation_id:
             raise Unauthorized(
+                cause="certificate-generation",
                 reason="generation: it was issued to an identity of this name that was deleted since",
                 remedy="enrol the device anew",
             )
         if record.generation != current or generation_of(leaf) != expected:
             raise Unauthorized(
+                cause="certificate-generation",
                 reason=f"generation: it is of generation {record.generation}, the identity's is {current}",
                 remedy="enrol the device anew",
             )
         if record.superseded and now > record.superseded:
             raise Unauthorized(
+                cause="certificate-superseded",
                 reason="generation: superseded: a newer certificate of the identity is in use",
                 remedy="use the newest certificate; hubkeep cert list --device ID shows them",
             )

@@ -19,12 +19,16 @@ def basic(header: str) -> tuple[str, str]:
     scheme, _, encoded = header.partition(" ")
     try:
         if scheme.lower() != "basic":
-            raise Unauthorized(reason="the Authorization header is not Basic, and names no device")
+            raise Unauthorized(
+                cause="token-names-nobody", reason="the Authorization header is not Basic, and names no device"
+            )
         name, _, secret = b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        raise Unauthorized(reason="the Basic credential is not base64 of a name and a password") from None
+        raise Unauthorized(
+            cause="basic-malformed", reason="the Basic credential is not base64 of a name and a password"
+        ) from None
     if not secret:  # it would be taken for none, and the certificate would count that names somebody else
-        raise Unauthorized(reason="the Basic credential has no password")
+        raise Unauthorized(cause="basic-malformed", reason="the Basic credential has no password")
     return name, secret
 
 
@@ -34,8 +38,8 @@ def parsed(token: str | None) -> sas.SasToken:
         return sas.parse(token or "")
     except sas.TokenRefused as refused:
         waste(2)
-        reason = str(refused) if token else "no token was presented"
-        raise Unauthorized(reason=reason, remedy="hubkeep token make") from None
+        cause, reason = ("token-malformed", str(refused)) if token else ("token-missing", "no token was presented")
+        raise Unauthorized(cause=cause, reason=reason, remedy="hubkeep token make") from None
 
 
 def waste(times: int) -> None:
@@ -53,7 +57,9 @@ def identity_in(token: sas.SasToken) -> tuple[str, str]:
             return segments[1], segments[3]
         if len(words) >= 2 and words[0] == "devices":
             return segments[1], ""
-    raise Unauthorized(reason=f"the token's sr names no device and no policy signed it: {token.sr!r}")
+    raise Unauthorized(
+        cause="token-names-nobody", reason=f"the token's sr names no device and no policy signed it: {token.sr!r}"
+    )
 
 
 def is_for(segments: Sequence[str], path: Sequence[str]) -> bool:

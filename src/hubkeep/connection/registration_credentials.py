@@ -57,14 +57,17 @@ class RegistrationCredentials:
                 principal = self._by_token(registration_id, token, individual)
             else:
                 principal = await self._by_certificate(registration_id, certificates, individual)
-        except Unauthorized as error:
+        except Unauthorized:
             if id_scope.lower() == self._enrolments.id_scope.lower():
                 raise
-            error.reason = f"the id scope {id_scope[:64]!r} is not the one of this service"
-            raise error.with_traceback(None) from None
+            raise Unauthorized(
+                cause="id-scope", reason=f"the id scope {id_scope[:64]!r} is not the one of this service"
+            ) from None
         if id_scope.lower() != self._enrolments.id_scope.lower():  # after the same work as with the right one
             raise Unauthorized(
-                reason=f"the id scope {id_scope[:64]!r} is not the one of this service", remedy="hubkeep enroll scope"
+                cause="id-scope",
+                reason=f"the id scope {id_scope[:64]!r} is not the one of this service",
+                remedy="hubkeep enroll scope",
             )
         return principal
 
@@ -73,10 +76,15 @@ class RegistrationCredentials:
     def _by_token(self, registration_id: str, token: sas.SasToken, individual: Enrolment | None) -> Principal:
         own, of_group = _by_own_key(token, individual), self._by_group_key(token, registration_id)
         if token.skn not in {"", _DEVICE_KEY}:
-            raise Unauthorized(reason=f"the token names the policy {token.skn!r}, and this is for devices")
+            raise Unauthorized(
+                cause="token-of-policy", reason=f"the token names the policy {token.skn!r}, and this is for devices"
+            )
         wanted = f"{self._enrolments.id_scope}/registrations/{registration_id}"
         if (signed_for := sas.percent_decoded(token.sr)).lower() != wanted.lower():
-            raise Unauthorized(reason=f"the token was signed for {signed_for[:200]!r}; this needs {wanted!r}")
+            raise Unauthorized(
+                cause="token-wrong-resource",
+                reason=f"the token was signed for {signed_for[:200]!r}; this needs {wanted!r}",
+            )
         match = own or (of_group if individual is None or individual.status == "disabled" else None)
         if match is None:
             raise _not_enrolled(registration_id, individual, "the token's signature matches no enrolled key")
@@ -118,6 +126,7 @@ class RegistrationCredentials:
         name = client_certificates.common_name(leaf)
         if name is None or name.lower() != registration_id.lower():
             raise Unauthorized(
+                cause="certificate-name",
                 reason=f"cn: the certificate is made out to {name!r}, not to {registration_id!r} alone",
                 remedy="issue it anew with the registration id as its one common name",
             )
@@ -157,7 +166,7 @@ class RegistrationCredentials:
         for certificate in above:
             if certificate in owners:
                 return groups[owners[certificate]], certificate
-        raise Unauthorized(reason="chain: no group has a certificate of this path")
+        raise Unauthorized(cause="enrolment-unproved", reason="chain: no group has a certificate of this path")
 
     # -- the result --------------------------------------------------------------------------------------------------
 
@@ -218,4 +227,6 @@ def _matching_certificate(individual: Enrolment | None, leaf: bytes) -> _Slot | 
 def _not_enrolled(registration_id: str, individual: Enrolment | None, what: str) -> Unauthorized:
     key = EnrolmentKey(False, registration_id.lower())
     known = f"{key} attests by {individual.attestation.type}" if individual else f"there is no {key}"
-    return Unauthorized(reason=f"{what}; {known}", remedy=f"hubkeep enroll show {registration_id}")
+    return Unauthorized(
+        cause="enrolment-unproved", reason=f"{what}; {known}", remedy=f"hubkeep enroll show {registration_id}"
+    )

@@ -82,7 +82,7 @@ class Sessions:
         links[link] = _Present(feature, principal)  # before the older one goes: the identity is connected all the time
         for each in older:
             self._note_takeover(key)
-            each.cut(LinkStolen(reason="a newer connection of the same identity took over"))
+            each.cut(LinkStolen(cause="taken-over", reason="a newer connection of the same identity took over"))
         if principal.policy:
             self._policies.setdefault(principal.policy, set()).add(link)
         if principal.authority:
@@ -129,21 +129,25 @@ class Sessions:
     def _policy_changed(self, name: object) -> None:
         """A policy's key was replaced, it is open to others now, or it was deleted: links that used it go."""
         assert isinstance(name, str)
-        error = Unauthorized(reason=f"policy {name!r} has other keys, rights or networks now, or was deleted")
+        error = policy_changed(name)
         self._changes.policy(name, error)
         for link in tuple(self._policies.get(name, ())):
             link.cut(error)
 
     def _authority_removed(self, name: object) -> None:
         assert isinstance(name, str)
-        error = Unauthorized(reason=f"the certificate authority {name!r} is trusted no more, or for fewer")
+        error = Unauthorized(
+            cause="authority-distrusted", reason=f"the certificate authority {name!r} is trusted no more, or for fewer"
+        )
         self._changes.authority(name, error)
         for link in self._authorities.pop(name, set()).copy():
             link.cut(error)
 
     def _certificate_denied(self, marks: object) -> None:
         assert isinstance(marks, frozenset)
-        error = Unauthorized(reason="denied: its certificate, or one above it, was put on the deny-list")
+        error = Unauthorized(
+            cause="certificate-denied", reason="denied: its certificate, or one above it, was put on the deny-list"
+        )
         self._changes.denied(marks, error)
         # all are looked through: that something is denied is rare, an index would cost every connection
         for links in tuple(self._links.values()):
@@ -170,11 +174,13 @@ class Sessions:
         assert isinstance(payload, IdentityChange)
         error: HubError
         if payload.change == "disabled":
-            error = DeviceDisabled(reason="the identity was disabled", remedy="hubkeep device unblock")
+            error = DeviceDisabled(
+                cause="device-disabled", reason="the identity was disabled", remedy="hubkeep device unblock"
+            )
         elif payload.change == "deleted":
-            error = Unauthorized(reason="the identity was deleted")
+            error = Unauthorized(cause="identity-deleted", reason="the identity was deleted")
         else:
-            error = Unauthorized(reason="the identity's credentials were replaced")
+            error = Unauthorized(cause="credentials-replaced", reason="the identity's credentials were replaced")
         self._changes.identity(payload, error)
         for changed in self._watchers:
             changed(payload)
@@ -182,3 +188,10 @@ class Sessions:
             for link, present in tuple(self._links.get(key, {}).items()):
                 if concerns(payload, present.principal):
                     link.cut(error)
+
+
+def policy_changed(name: str) -> Unauthorized:
+    """Why what a policy's credential held open goes."""
+    return Unauthorized(
+        cause="policy-changed", reason=f"policy {name!r} has other keys, rights or networks now, or was deleted"
+    )

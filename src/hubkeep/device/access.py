@@ -135,13 +135,14 @@ class AccessLists:
                 covers = self._covers(rule, device_id, authority)
             if covers and rule.verdict == "block":
                 reason = f"the device is blocked by {rule.name!r}" + (f": {rule.reason}" if rule.reason else "")
-                return DeviceBlocked(reason=reason, remedy=f"hubkeep access show {rule.name}")
+                return DeviceBlocked(cause="device-blocked", reason=reason, remedy=f"hubkeep access show {rule.name}")
             if rule.verdict == "allow":
                 allowing.append(rule)
                 is_allowed = is_allowed or covers
         if allowing and not is_allowed:
             names = ", ".join(repr(each.name) for each in allowing[:5])
             return DeviceBlocked(
+                cause="device-not-allowed",
                 reason=f"only devices on an allow list may connect, and it is on none of them: {names}",
                 remedy="hubkeep access list; hubkeep access allow NAME --device ID",
             )
@@ -358,6 +359,7 @@ class AccessLists:
 
 def _expired(expiry: Expiry) -> DeviceBlocked:
     return DeviceBlocked(
+        cause="device-expired",
         reason="the identity expired as planned" + (f": {expiry.reason}" if expiry.reason else ""),
         remedy=f"hubkeep device unblock {expiry.device_id}",
     )

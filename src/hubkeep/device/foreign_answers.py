@@ -60,11 +60,14 @@ class ForeignAnswers:
         except _Unusable as error:
             told = f"ocsp-unavailable: the responder of {authority.name!r} gave no answer: {error}"
             if authority.revocation == "hard":
-                raise Unauthorized(reason=told, remedy="mend the responder or its address") from None
+                raise Unauthorized(
+                    cause="certificate-ocsp-unavailable", reason=told, remedy="mend the responder or its address"
+                ) from None
             log.warning("%s; the device is let in all the same (soft)", told)
             return
         if answer.revoked:
             raise Unauthorized(
+                cause="certificate-ocsp-revoked",
                 reason=f"ocsp-revoked: the responder of {authority.name!r} says revoked {answer.revoked}",
                 remedy="issue it anew; whoever runs the authority knows why",
             )

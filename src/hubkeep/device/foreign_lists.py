@@ -108,6 +108,7 @@ class ForeignLists:
             for each in path:
                 if each.serial_number in known.serials and each.issuer == known.issuer:
                     raise Unauthorized(
+                        cause="certificate-crl-revoked",
                         reason=f"crl-revoked: {each.subject.rfc4514_string()[:200]!r} stands on the revocation list "
                         f"of {authority.name!r} (number {known.number})",
                         remedy="issue it anew; whoever runs the authority knows why",
@@ -122,7 +123,11 @@ class ForeignLists:
         told = f"crl-stale: the revocation list of {authority.name!r} {since}"
         told += f"; {stored.failure}" if stored and stored.failure else ""
         if authority.revocation == "hard":
-            raise Unauthorized(reason=told, remedy=f"hubkeep cert ca crl {authority.name} FILE, or mend its address")
+            raise Unauthorized(
+                cause="certificate-crl-stale",
+                reason=told,
+                remedy=f"hubkeep cert ca crl {authority.name} FILE, or mend its address",
+            )
         now = self._clock.monotonic()
         if now >= self._warned.get(authority.name, 0.0):
             self._warned[authority.name] = now + _WARN_EVERY

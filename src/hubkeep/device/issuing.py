@@ -160,7 +160,9 @@ class Issuing:
         while self._lately and self._lately[0] < now - 60:
             self._lately.popleft()
         if len(self._lately) >= self._limits.certificates_per_minute:
-            raise Throttled(reason=f"{len(self._lately)} certificates were issued within a minute")
+            raise Throttled(
+                cause="certificates-too-many", reason=f"{len(self._lately)} certificates were issued within a minute"
+            )
         if door == "operator":
             return
         count = await self._log.count(identity.device_id, identity.module_id, now - _DAY)

@@ -98,10 +98,10 @@ class Files:
         """
         upload = await self._uploads.get(upload_id)
         if upload is None or upload.finished or self._clock.now() >= upload.expires:
-            raise UrlRefused(reason="the upload of this URL is over", remedy="ask for a new one")
+            raise UrlRefused(cause="url-over", reason="the upload of this URL is over", remedy="ask for a new one")
         identity = await self._identities.get(upload.device_id)
         if identity is None or identity.generation_id != upload.generation_id or identity.status != "enabled":
-            raise UrlRefused(reason="the device of this URL was deleted or disabled")
+            raise UrlRefused(cause="url-over", reason="the device of this URL was deleted or disabled")
         return upload
 
     async def list(self, device_id: str, most: int) -> list[KeptFile]:

@@ -187,6 +187,7 @@ class FleetQueries:
             if not is_last and self._clock.monotonic() > deadline:
                 raise Throttled(
                     "The query takes too long.",
+                    cause="query-too-slow",
                     reason=f"over {QUERY_SECONDS.value} s",
                     remedy="narrow it by a device id, a tag or a reported property",
                 )

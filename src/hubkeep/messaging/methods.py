@@ -51,7 +51,11 @@ class Methods:
         seconds = self.check(call, response_seconds, connect_seconds)
         subject = method_subject(device_id, module_id)
         if self._under_way[subject] >= self._limits.methods_per_identity or self._all_under_way >= self._limits.methods:
-            raise Throttled(reason="too many method calls are under way", remedy="wait for answers before calling on")
+            raise Throttled(
+                cause="methods-too-many",
+                reason="too many method calls are under way",
+                remedy="wait for answers before calling on",
+            )
         self._under_way[subject] += 1
         self._all_under_way += 1
         try:

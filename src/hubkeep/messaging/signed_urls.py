@@ -36,19 +36,22 @@ def check_signed(
     expected = _signature(key, container, blob_name, values)
     if not hmac.compare_digest(expected.encode(), query.get("sig", "").encode()):
         raise UrlRefused(
+            cause="url-signature",
             reason="the signature of the URL does not match: another file, another hub, or changed on the way",
             remedy="ask for a new one: POST /devices/{id}/files",
         )
     try:
         expires = dt.datetime.strptime(values["se"], _FORMAT).replace(tzinfo=dt.UTC).timestamp()
     except ValueError:
-        raise UrlRefused(reason="the expiry of the URL is no time") from None
+        raise UrlRefused(cause="url-signature", reason="the expiry of the URL is no time") from None
     if now >= expires:
         raise UrlRefused(
-            reason=f"the URL expired at {values['se']}", remedy="ask for a new one: POST /devices/{id}/files"
+            cause="url-expired",
+            reason=f"the URL expired at {values['se']}",
+            remedy="ask for a new one: POST /devices/{id}/files",
         )
     if permission not in values["sp"]:
-        raise Forbidden(reason=f"the URL allows {values['sp']!r}, this needs {permission!r}")
+        raise Forbidden(cause="url-right", reason=f"the URL allows {values['sp']!r}, this needs {permission!r}")
     return values["si"]
 
 

@@ -40,7 +40,9 @@ async def see_off(connections: Callable[[], Sequence[MqttLink | AmqpLink | Https
     await asyncio.sleep(0)  # transports close their sockets in the loop's next turn
 
 
-def doors(settings: Settings, refuse: RecordRefusal, clock: Clock) -> dict[str, Door]:
+def doors(
+    settings: Settings, refuse: RecordRefusal, clock: Clock, locked_out: Callable[[str], bool]
+) -> dict[str, Door]:
     """Of each listener by its kind. Raises SettingsError: the operator of this machine would be shut out of the API."""
     listening = settings.listeners
     surfaces: dict[str, Surface] = {"https": "https", "mqtt": "mqtt", "amqp": "amqp", "plain_amqp": "amqp"}
@@ -48,7 +50,7 @@ def doors(settings: Settings, refuse: RecordRefusal, clock: Clock) -> dict[str, 
     for kind, surface in surfaces.items():
         wanted = listening.networks.get(surface)
         networks = Networks(allow=wanted.allow, deny=wanted.deny) if wanted is not None else Networks()
-        made[kind] = Door(networks, surface, refuse, clock)
+        made[kind] = Door(networks, surface, refuse, clock, locked_out)
         if kind == "https" and not listening.shut_out_operator:
             own = _own_address(listening.address)
             if why := why_shut_out(networks, own):

@@ -27,7 +27,6 @@ from .event_writer import Committed, EventWriter, OnDurable, Tail, Waiting, tail
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_E = TypeVar("_E", bound=HubError)
 
 _READERS: Final = 2  # threads, each with a connection
 _DECODED: Final = 8  # batches from disk kept decoded, for readers that take less than one at a time
@@ -87,9 +86,9 @@ class SqliteEventLog:
     def append(self, partition: int, head: bytes, tails: Sequence[bytes], on_durable: OnDurable | None) -> None:
         """See ports.EventLog.append."""
         if self.refuse_writes is not None:
-            raise _again(self.refuse_writes)
+            raise self.refuse_writes.again()
         if partition in self.damaged:
-            raise _again(self.damaged[partition])
+            raise self.damaged[partition].again()
         size = sum(map(len, tails))
         self.pending_bytes += size
         self._writer.waiting.append(Waiting(partition, head, tails, size, on_durable))
@@ -197,7 +196,7 @@ class SqliteEventLog:
 
     def _mark_damaged(self, partition: int, damage: EventLogDamaged) -> None:
         if partition not in self.damaged:
-            self.damaged[partition] = _again(damage)
+            self.damaged[partition] = damage.again()
             log.error("event log damaged: %s; %s", damage.reason, damage.remedy)
 
     def _known_from(self, partition: int, firsts: Mapping[int, int]) -> None:
@@ -394,11 +393,6 @@ class SqliteEventLog:
             if self._cache[oldest]:
                 self._cache[oldest].popleft()
             self._cached -= oldest_size
-
-
-def _again(error: _E) -> _E:
-    """The same refusal as a new exception: one that is raised many times would keep the frames of all its raisers."""
-    return type(error)(str(error), reason=error.reason, remedy=error.remedy)
 
 
 def _call(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0030"  # the newest migration
+HEAD: Final = "0037"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -122,6 +122,7 @@ REFUSAL: Final = Table(
     Column("operation", String, nullable=False),
     Column("code", Integer, nullable=False),
     Column("name", String, nullable=False),
+    Column("cause", String, nullable=False),
     Column("reason", Text, nullable=False),
     Column("remedy", Text, nullable=False),
     Column("presented", Text, nullable=False),  # JSON object

@@ -88,3 +88,10 @@ def position(filters: dict[Any, Any]) -> Position:
     if not re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII):
         raise InvalidFilter("The selector compares with no number.", reason=f"selector {chosen[:200]!r}")
     return Position(kind, int(text), inclusive)
+
+
+def identity_name(path: tuple[str, ...]) -> str:
+    """The device or module whose path this is or lies below, as people write it; empty for any other path."""
+    if path[:1] != ("devices",) or len(path) < 2:
+        return ""
+    return f"{path[1]}/{path[3]}" if path[2:3] == ("modules",) and len(path) > 3 else path[1]

@@ -82,7 +82,9 @@ async def _attach(connection: "AmqpLink", link: Link) -> None:
     if (registrant := registrant_address(path)) is not None:
         await attach_registrant(connection, link, registrant)
     elif connection.rights.registrant is not None:
-        raise Unauthorized(reason=f"a device that registers has no link to {'/'.join(path)[:128]!r}")
+        raise Unauthorized(
+            cause="registering-only", reason=f"a device that registers has no link to {'/'.join(path)[:128]!r}"
+        )
     elif words in {("$cbs",), ("$management",)}:
         connection.attach_node(link, words[0])
     elif (device := device_address(path)) is not None:
@@ -98,14 +100,18 @@ async def _attach(connection: "AmqpLink", link: Link) -> None:
     elif (reader := reader_address(path[entity:])) is not None and isinstance(link, SendingLink):
         await _attach_reader(connection, link, reader.consumer_group, reader.partition)
     elif role == "sender":
-        raise Forbidden(reason="a producer on the event endpoint: it is for reading only")
+        raise Forbidden(cause="events-read-only", reason="a producer on the event endpoint: it is for reading only")
     else:
         raise _unknown_or_unauthorised(connection)
 
 
 def _unknown_or_unauthorised(connection: "AmqpLink") -> HubError:
     """What exists is told only to those who have proved who they are (L-A15)."""
-    return NotFound() if connection.rights else Unauthorized(reason="a link before any authorisation")
+    return (
+        NotFound()
+        if connection.rights
+        else Unauthorized(cause="link-unauthorised", reason="a link before any authorisation")
+    )
 
 
 async def _attach_device(connection: "AmqpLink", link: Link, role: Role, device: DeviceAddress) -> None:
@@ -118,6 +124,7 @@ async def _attach_device(connection: "AmqpLink", link: Link, role: Role, device:
         principal = await _by_certificate(connection, device)
     if principal is None:
         raise Unauthorized(
+            cause="link-unauthorised",
             reason=f"no token on this connection allows {'/'.join(path)}",
             remedy="put a token for this identity on $cbs first",
         )
@@ -147,6 +154,7 @@ async def _attach_service(connection: "AmqpLink", link: Link, kind: LinkKind, pa
     principal = connection.rights.holder(kind.operation, path)
     if principal is None:
         raise Unauthorized(
+            cause="link-unauthorised",
             reason=f"no token on this connection allows {kind.operation}",
             remedy="put a token of a policy that holds the permission on $cbs first",
         )
@@ -160,6 +168,7 @@ async def _attach_reader(connection: "AmqpLink", link: SendingLink, group: str, 
     path = listener.reader_path(group, partition_id)
     if connection.rights.holder("events/read", path) is None:
         raise Unauthorized(
+            cause="link-unauthorised",
             reason=f"no token on this connection allows reading {'/'.join(path)}",
             remedy="sign for the event endpoint with a policy that holds ServiceConnect",
         )
@@ -182,7 +191,7 @@ def _redirect(connection: "AmqpLink", link: Link, rest: str) -> None:
     """Clients that hold only a hub's connection string learn here where its events are (5.8)."""
     listener = connection.listener
     if connection.rights.holder("events/manage", ("messages", "events")) is None:
-        raise Unauthorized(reason="no authorisation for messages/events")
+        raise Unauthorized(cause="link-unauthorised", reason="no authorisation for messages/events")
     # the name that the client dialled, as its open tells it: the hub may be known by another one outside
     dialled = connection.hostname.partition(":")[0]
     host, port = dialled if _HOST_NAME.fullmatch(dialled) else listener.host_name, 5671

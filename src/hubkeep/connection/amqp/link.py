@@ -34,6 +34,7 @@ from hubkeep.wire.sas import percent_decoded
 from ..admission import Ticket
 from ..device_registrations import registrant_name
 from ..peers import is_out_of_measure, link_info
+from .addresses import identity_name
 from .attaching import attach
 from .endpoint import Attached, LinkEndpoint, Presence
 from .outcomes import Outcomes
@@ -242,8 +243,16 @@ class AmqpLink(asyncio.Protocol):
             self.refused(ServerBusy(reason="the peer does not read what it is sent"), "amqp")
             self._transport.abort()
             return
+        whose = self.rights.name
         if self.rights.drop_lapsed():
-            self.detach_unauthorised()
+            self.detach_unauthorised(
+                Unauthorized(
+                    "The authorisation has expired.",
+                    cause="authorisation-expired",
+                    reason="the token expired and was not renewed, or the certificate ended",
+                ),
+                whose,
+            )
         self.flush()
 
     def _is_stalled(self, monotonic: float) -> bool:
@@ -264,15 +273,14 @@ class AmqpLink(asyncio.Protocol):
         if self._ticket is not None:
             self._ticket.authenticated()
 
-    def detach_unauthorised(self) -> None:
-        """Detach what a token held open that has expired (L-A17), or whose policy has other keys now."""
-        error = Unauthorized(
-            "The authorisation has expired.",
-            reason="the token expired and was not renewed, the certificate ended, or its policy was changed",
-        )
+    def detach_unauthorised(self, why: HubError, whose: str) -> None:
+        """Detach what nobody on this connection allows any more: a credential expired (L-A17), or a policy was changed.
+
+        whose: the name for the record, where the link is not of one identity.
+        """
         for link, attached in tuple(self._attached.items()):
             if attached.operation and self.rights.holder(attached.operation, attached.path) is None:
-                self.end_link(link, error)
+                self.end_link(link, why.again(), identity_name(attached.path) or whose)
         if not self.rights:
             self.close("amqp:unauthorized-access", "the authorisation has expired")
 
@@ -345,7 +353,10 @@ class AmqpLink(asyncio.Protocol):
                 except HubError as error:
                     self.refused(error, "sasl", user)
         elif not ok:
-            self.refused(Unauthorized(reason=f"SASL mechanism {event.mechanism[:64]!r} is not offered"), "sasl")
+            self.refused(
+                Unauthorized(cause="sasl-mechanism", reason=f"SASL mechanism {event.mechanism[:64]!r} is not offered"),
+                "sasl",
+            )
         self._engine.sasl_outcome(ok=ok)
 
     async def _plain(self, user: str, password: str) -> Principal:
@@ -397,9 +408,9 @@ class AmqpLink(asyncio.Protocol):
         attached = self._attached.get(link)
         return attached.presence if attached is not None else None
 
-    def end_link(self, link: Link, error: HubError) -> None:
-        """Detach one link with ``error``."""
-        self.refused(error, "link")
+    def end_link(self, link: Link, error: HubError, whose: str = "") -> None:
+        """Detach one link with ``error``. whose: the name for the record, if it is not who is authorised here."""
+        self.refused(error, "link", whose)
         self.forget(link)
         info = {"com.microsoft:tracking-id": error.tracking_id}
         end = link.detach if link.initiated else link.refuse

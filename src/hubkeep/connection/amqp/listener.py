@@ -33,7 +33,7 @@ from ..deliveries import Deliveries
 from ..device_registrations import DeviceRegistrations
 from ..device_twins import DeviceTwins
 from ..event_encoding import ingress_stamp
-from ..sessions import Sessions
+from ..sessions import Sessions, policy_changed
 from .link import AmqpLink
 from .readers import Readers
 
@@ -88,9 +88,10 @@ class AmqpListener:
 
     def _policy_changed(self, name: object) -> None:
         assert isinstance(name, str)
+        error = policy_changed(name)
         for link in tuple(self.links):
             if link.rights.drop_policy(name):
-                link.detach_unauthorised()
+                link.detach_unauthorised(error, f"policy {name}")
 
     def _group_deleted(self, group: object) -> None:
         assert isinstance(group, ConsumerGroup), "the bus passes what was published"

@@ -42,14 +42,18 @@ class Readers:
         if owner is not None and (reader.epoch is None or reader.epoch < owner):
             raise LinkStolen(
                 "A receiver with a higher owner level is connected.",
+                cause="owner-level",
                 reason=f"partition {reader.partition} of {reader.group} is read with owner level {owner}",
                 remedy="read with a higher owner level, or another consumer group",
             )
         if reader.epoch is None and len(present) >= self._limits.receivers_without_epoch:
-            raise ResourceLimit(reason=f"{len(present)} receivers read partition {reader.partition} of {reader.group}")
+            raise ResourceLimit(
+                cause="receivers-too-many",
+                reason=f"{len(present)} receivers read partition {reader.partition} of {reader.group}",
+            )
         if reader.epoch is not None:
             for older in tuple(present):
-                older.end(LinkStolen("A receiver with a higher owner level took over."))
+                older.end(LinkStolen("A receiver with a higher owner level took over.", cause="owner-level"))
         present.append(reader)
 
     def end_group(self, group: str) -> None:

@@ -51,11 +51,15 @@ async def attach_registrant(connection: "AmqpLink", link: Link, name: Registrant
         connection.authorised(principal)
     if principal is None or connection.rights.holder(OPERATION, principal.scope) is None:
         raise Unauthorized(
+            cause="registration-unproved",
             reason=f"no credential on this connection proves the registration {name.registration_id[:128]!r}",
             remedy="SASL PLAIN with a token for it, or its certificate in the TLS handshake",
         )
     if (principal.scope[0].lower(), principal.scope[2].lower()) != tuple(each.lower() for each in name):
-        raise Unauthorized(reason=f"the credential is of {principal.name}, the link of {name.registration_id[:128]!r}")
+        raise Unauthorized(
+            cause="registration-of-another",
+            reason=f"the credential is of {principal.name}, the link of {name.registration_id[:128]!r}",
+        )
     node = connection.registration_node()
     connection.attach(link, node, OPERATION, principal.scope)
     node.accept(link)
@@ -96,7 +100,7 @@ class RegistrationNode(RequestNode):
         connection, asked = self._connection, request.application_properties
         principal, desk = connection.rights.registrant, connection.listener.registrations
         if principal is None:
-            raise Unauthorized(reason="the token or certificate ended while connected")
+            raise Unauthorized(cause="authorisation-expired", reason="the token or certificate ended while connected")
         kind = asked.get(_KIND)
         if kind == "iotdps-register":
             version = link.properties.get(_API_VERSION)

@@ -58,7 +58,9 @@ class RequestNode(LinkEndpoint):
 
     def delivered(self, link: ReceivingLink, delivery: Delivery) -> Coroutine[Any, Any, None] | None:
         if self._waiting >= _WAITING:
-            self._connection.end_link(link, ResourceLimit(reason="a peer that asks and gives no credit for answers"))
+            self._connection.end_link(
+                link, ResourceLimit(cause="credit-missing", reason="a peer that asks and gives no credit for answers")
+            )
             return None
         return self._request(link, delivery)
 
@@ -199,4 +201,7 @@ class Management(RequestNode):
             principal = await connection.listener.authentication.cbs(token, connection.info)
             connection.listener.authentication.authorize(principal, self.operation, path, connection.info)
         elif connection.rights.holder(self.operation, path) is None:
-            raise Unauthorized(reason="no token on this connection allows reading the event hub's properties")
+            raise Unauthorized(
+                cause="link-unauthorised",
+                reason="no token on this connection allows reading the event hub's properties",
+            )

@@ -38,6 +38,7 @@ class Rights:
         key = (principal.name, principal.scope)
         if self and (principal.registration is not None or self.registrant is not None):
             raise Unauthorized(
+                cause="registering-only",
                 reason=f"{self.name} is authorised here: a connection on which a device registers is for that alone",
                 remedy="open a connection for each",
             )
@@ -47,6 +48,7 @@ class Rights:
             each.auth_type == "x509" and each.scope != principal.scope for each in self._identities.values()
         ):
             raise Unauthorized(
+                cause="certificate-of-one-identity",
                 reason=f"the certificate has proved {self.name} on this connection already",
                 remedy="open a connection for each identity",
             )

@@ -58,7 +58,7 @@ class TwinRequests(LinkEndpoint):
         if link.credit < _CREDIT // 2:
             link.grant(_CREDIT)
         if len(self._queue) >= self._connection.listener.limits.twin_requests:
-            self._answer(delivery, _decoded(delivery), self._refusal(Throttled()))
+            self._answer(delivery, _decoded(delivery), self._refusal(Throttled(cause="twin-requests-too-many")))
             return
         self._queue.append(delivery)
         if self._worker is None:
@@ -171,7 +171,9 @@ class TwinAnswers(LinkEndpoint):
 
     def _put(self, encoded: bytes) -> None:
         if len(self._waiting) >= _WAITING:
-            error = ResourceLimit(reason="a peer that gives no credit for its twin's answers and patches")
+            error = ResourceLimit(
+                cause="credit-missing", reason="a peer that gives no credit for its twin's answers and patches"
+            )
             self._connection.end_link(self._link, error)
             return
         self._waiting.append(encoded)

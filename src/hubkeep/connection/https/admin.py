@@ -95,7 +95,7 @@ class AdminSurface:
         if start not in {"latest", "earliest"}:
             raise BadRequest("from is latest or earliest.")
         if self._readers >= LIVE_EVENT_READERS.value:
-            raise ResourceLimit(reason=f"{self._readers} live readers are open")
+            raise ResourceLimit(cause="readers-too-many", reason=f"{self._readers} live readers are open")
         self._readers += 1
         connection: HttpsConnection = exchange.request.protocol  # type: ignore[assignment]  # the listener makes no other
         with contextlib.ExitStack() as ends:

@@ -156,7 +156,7 @@ class BlobSurface:
             raise
         upload = await self._files.upload(upload_id)
         if not hmac.compare_digest(upload.blob_name.encode(), asked.name.encode()):
-            raise Unauthorized(reason="the URL is for another file")
+            raise Unauthorized(cause="url-of-another-file", reason="the URL is for another file")
         authenticated()
         return upload
 

@@ -52,7 +52,9 @@ class DeviceBound:
     # -- features.Feature --------------------------------------------------------------------------------------------
 
     def publish(self, event: Publish, acknowledge: Callable[[], None]) -> None:
-        raise Forbidden(reason="a publish to the topic of messages for the device").by("L-M14")
+        raise Forbidden(cause="topic-of-another", reason="a publish to the topic of messages for the device").by(
+            "L-M14"
+        )
 
     def subscribed(self, topic_filter: bytes, qos: int) -> None:
         if topic_filter != self._filter:

@@ -135,6 +135,7 @@ class Features:
         feature = self._of(event.topic)
         if feature is None:
             raise Forbidden(
+                cause="topic-of-another",
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
                 remedy="the topics are listed in docs/reference/mqtt.md",
             ).by("L-M14")

@@ -348,6 +348,7 @@ class MqttLink(asyncio.Protocol):
         elif self.expires and wall > self.expires:
             self._end_for(
                 Unauthorized(
+                    cause="authorisation-expired",
                     reason="the token or certificate, or the time to register, ended while connected",
                     remedy="renew it: connect again",
                 )

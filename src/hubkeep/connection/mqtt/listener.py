@@ -83,7 +83,7 @@ class MqttListener:
         name = link.principal.name.lower()
         older, self._registering[name] = self._registering.get(name), link
         if older is not None:
-            older.cut(LinkStolen(reason="a newer connection of the same registration id took over"))
+            older.cut(LinkStolen(cause="taken-over", reason="a newer connection of the same registration id took over"))
 
     def registered(self, link: MqttLink) -> None:
         """The link is gone. Harmless for one on which nobody registers."""

@@ -48,7 +48,11 @@ class Login:
         if not connect.client_id or len(connect.client_id) > _CLIENT_ID:
             raise BadRequest(reason="the client id is empty or too long")
         if connect.username is None:
-            raise Unauthorized(reason="no user name", remedy="user name: {host}/{client id}/?api-version=2021-04-12")
+            raise Unauthorized(
+                cause="user-name-missing",
+                reason="no user name",
+                remedy="user name: {host}/{client id}/?api-version=2021-04-12",
+            )
         token = connect.password.decode(errors="replace") if connect.password else None
         if (registers := registrant(connect)) is not None:
             return await self._registrant(registers, token, connect)
@@ -60,7 +64,9 @@ class Login:
         principal = await self._authorized(name, token)
         if connect.properties.text("authentication_method") is not None:
             raise Unauthorized(
-                reason="an authentication method of MQTT 5", remedy="send the token as password, with a user name"
+                cause="authentication-method",
+                reason="an authentication method of MQTT 5",
+                remedy="send the token as password, with a user name",
             )
         if connect.will is not None:
             check_will(connect.will, telemetry_topic(name.device_id, name.module_id))
@@ -84,7 +90,10 @@ class Login:
         self.info = msgspec.structs.replace(self.info, client=registers.client)
         principal = await registrations.connect(registers.name, token, self.info, operation=OPERATION)
         if connect.will is not None or connect.properties.text("authentication_method") is not None:
-            raise Forbidden(reason="a will, or an authentication method of MQTT 5, of a device that registers")
+            raise Forbidden(
+                cause="registering-only",
+                reason="a will, or an authentication method of MQTT 5, of a device that registers",
+            )
         return LoggedIn(
             connect.client_id,
             principal,

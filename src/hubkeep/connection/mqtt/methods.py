@@ -37,6 +37,7 @@ class MethodFeature:
         topic, parameters = request_topic(event.topic)
         if not topic.startswith(_ANSWERS):
             raise Forbidden(
+                cause="topic-of-another",
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
                 remedy="the topics are listed in docs/reference/mqtt.md",
             ).by("L-M14")

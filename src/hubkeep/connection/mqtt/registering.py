@@ -49,10 +49,12 @@ def registrant(connect: Connect) -> Registrant | None:
         values.setdefault(key, percent_decoded(value))
     if name.registration_id.lower() != connect.client_id.lower():
         raise Unauthorized(
-            reason=f"the user name names the registration {name.registration_id[:128]!r}, the client id is another one"
+            cause="user-name-of-another",
+            reason=f"the user name names the registration {name.registration_id[:128]!r}, the client id is another one",
         )
     if not (version := values.get("api-version", "")):
         raise Unauthorized(
+            cause="user-name-malformed",
             reason="the user name has no api-version",
             remedy="user name: {id scope}/registrations/{registration id}/api-version=2019-03-31",
         )
@@ -126,6 +128,7 @@ class RegistrationFeature:
         rid = parameters.get(b"$rid", b"")
         if path not in {_REGISTER, _STATUS}:
             raise Forbidden(
+                cause="topic-of-another",
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
                 remedy="a device that registers publishes to the two topics of docs/reference/mqtt.md",
             ).by("L-M14")

@@ -64,11 +64,13 @@ class Session:
             elif lenient:
                 granted.append(SUBACK_FAILURE)
             else:
-                what = (
-                    f"more than {most} filters" if own else f"the filter {topic_filter[:128]!r} is not this identity's"
+                cause, row, what = (
+                    ("subscriptions-too-many", "L-L11", f"more than {most} filters")
+                    if own
+                    else ("filter-of-another", "L-M15", f"the filter {topic_filter[:128]!r} is not this identity's")
                 )
-                raise Forbidden(reason=what, remedy="the filters are listed in docs/reference/mqtt.md").by(
-                    "L-L11" if own else "L-M15"
+                raise Forbidden(cause=cause, reason=what, remedy="the filters are listed in docs/reference/mqtt.md").by(
+                    row
                 )
         return bytes(granted), after
 

@@ -43,6 +43,7 @@ class Telemetry:
         rest = event.topic[len(topic) :]
         if not event.topic.startswith(topic) or (rest and rest[0] not in b"/?"):
             raise Forbidden(
+                cause="topic-of-another",
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
                 remedy=f"this identity publishes to {topic.decode()}/",
             ).by("L-M14")
@@ -75,9 +76,11 @@ class Telemetry:
 def check_will(will: Will, topic: bytes) -> None:
     """A will is telemetry of the identity whose ``topic`` this is. Raises Unauthorized: the login fails (L-M21)."""
     if not will.topic.startswith(topic) or will.topic[len(topic) :][:1] not in {b"", b"/"}:
-        raise Unauthorized(reason=f"the will's topic is not the device's own: {will.topic[:128]!r}").by("L-M21")
+        raise Unauthorized(
+            cause="will-refused", reason=f"the will's topic is not the device's own: {will.topic[:128]!r}"
+        ).by("L-M21")
     if will.qos == 2:
-        raise Unauthorized(reason="a will with QoS 2")
+        raise Unauthorized(cause="will-refused", reason="a will with QoS 2")
 
 
 def _nobody_waits(_error: HubError | None) -> None:

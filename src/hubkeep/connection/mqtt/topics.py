@@ -50,19 +50,26 @@ def parse_user_name(user_name: str, client_id: str) -> UserName:
     host, slash, rest = user_name.partition("/")
     if not slash or not rest.startswith(client_id):
         raise Unauthorized(
+            cause="user-name-of-another" if rest else "user-name-malformed",
             reason=f"the user name does not name the client id {client_id!r} behind the host",
             remedy="user name: {host}/{client id}/?api-version=2021-04-12",
         )
     rest = rest[len(client_id) :]
     if rest and rest[0] not in "/?":
-        raise Unauthorized(reason=f"the user name names another identity than the client id {client_id!r}")
+        raise Unauthorized(
+            cause="user-name-of-another",
+            reason=f"the user name names another identity than the client id {client_id!r}",
+        )
     parameters = rest.lstrip("/?").split("&")
     first = parameters[0]
     if first and ("/" in first.partition("=")[0] or "=" not in first):
         # one tolerated exception: an extra segment in front of the parameters, as some module containers send it
         extra, _, first = first.partition("/")
         if "=" in extra or "=" not in first or "/" in first.partition("=")[0]:
-            raise Unauthorized(reason=f"the user name names another identity than the client id {client_id!r}")
+            raise Unauthorized(
+                cause="user-name-of-another",
+                reason=f"the user name names another identity than the client id {client_id!r}",
+            )
         parameters[0] = first
     values: dict[str, str] = {}
     for parameter in parameters:

@@ -48,6 +48,7 @@ class TwinFeature:
         topic, parameters = request_topic(event.topic)
         if topic not in {_READ, _REPORT}:
             raise Forbidden(
+                cause="topic-of-another",
                 reason=f"a publish to {event.topic[:128].decode(errors='replace')!r}",
                 remedy="the topics are listed in docs/reference/mqtt.md",
             ).by("L-M14")
@@ -56,7 +57,10 @@ class TwinFeature:
         )
         if len(self._queue) >= self._device.listener.limits.twin_requests:
             device = self._device
-            self._answer(request, device.listener.twins.refusal(Throttled(), device.principal, device.link))
+            self._answer(
+                request,
+                device.listener.twins.refusal(Throttled(cause="twin-requests-too-many"), device.principal, device.link),
+            )
             return
         self._queue.append(request)
         if self._worker is None:

@@ -113,13 +113,18 @@ class HubIdentities:
         """What a group admits. Raises NotAdmitted."""
         admission, name = enrolment.admission, credential.registration_id.lower()
         if admission.allowed and not any(fnmatch.fnmatchcase(name, each.lower()) for each in admission.allowed):
-            raise NotAdmitted(reason=f"{credential.registration_id} is none of the group's allowedRegistrationIds")
+            raise NotAdmitted(
+                cause="enrolment-not-admitted",
+                reason=f"{credential.registration_id} is none of the group's allowedRegistrationIds",
+            )
         if held.owner is not None:
             return  # it is in already
         if admission.expires and self._clock.now() >= admission.expires:
-            raise NotAdmitted(reason="the enrolment admits nobody any more (expiresAtUtc)")
+            raise NotAdmitted(cause="enrolment-over", reason="the enrolment admits nobody any more (expiresAtUtc)")
         if admission.most and held.members >= admission.most:
-            raise NotAdmitted(reason=f"the group has {admission.most} devices already (maxRegistrations)")
+            raise NotAdmitted(
+                cause="enrolment-full", reason=f"the group has {admission.most} devices already (maxRegistrations)"
+            )
 
 
 def is_of(issued_to: Identity | None, identity: Identity | None) -> bool:

@@ -24,6 +24,6 @@ class Rate:
         if len(self._windows) > _KNOWN:
             self._windows.popitem(last=False)
         if count >= self._most:
-            error = Throttled(reason=f"more than {self._most} in {self._seconds:.0f} s")
+            error = Throttled(cause="registrations-too-many", reason=f"more than {self._most} in {self._seconds:.0f} s")
             error.retry_after = max(1, round(began + self._seconds - now + 0.5))
             raise error

@@ -123,7 +123,7 @@ class Registrations:
         self._registering.take(self._clock.monotonic())
         enrolment = await self._enrolments.find(credential.enrolment)
         if enrolment is None:
-            raise Unauthorized(reason=f"the enrolment {credential.enrolment} is gone")
+            raise Unauthorized(cause="enrolment-gone", reason=f"the enrolment {credential.enrolment} is gone")
         task = await self._begun(enrolment, credential, request, link)
         known = self.under_way.of(task)
         if known is not None and not self._answers_at_once:
@@ -133,7 +133,7 @@ class Registrations:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            raise Throttled(reason="the device registered again meanwhile") from None
+            raise Throttled(cause="registered-meanwhile", reason="the device registered again meanwhile") from None
         return self._told(operation) if self._answers_at_once else msgspec.structs.replace(operation, registration=None)
 
     async def status(self, principal: Principal, registration_id: str, operation_id: str) -> RegistrationOperation:
@@ -342,7 +342,9 @@ def _credential(principal: Principal, registration_id: str) -> RegistrationCrede
     """Raises Forbidden: the credential is another device's, or none of the provisioning service."""
     credential = principal.registration
     if credential is None or credential.registration_id.lower() != registration_id.lower():
-        raise Forbidden(reason=f"the credential is not of the registration {registration_id!r}")
+        raise Forbidden(
+            cause="registration-of-another", reason=f"the credential is not of the registration {registration_id!r}"
+        )
     return credential
 
 

@@ -74,7 +74,11 @@ class RequestedCertificates:
             self._waiting[name] = identity.generation_id
             if len(self._waiting) > CERTIFICATE_REQUESTS.value:
                 self._waiting.popitem(last=False)
-            waits = Throttled(reason="the certificate request waits for approval", remedy="hubkeep cert requests")
+            waits = Throttled(
+                cause="approval-awaited",
+                reason="the certificate request waits for approval",
+                remedy="hubkeep cert requests",
+            )
             waits.retry_after = RETRY_AFTER
             raise waits from None
         self._waiting.pop(name, None)

@@ -25,6 +25,7 @@ class RecordedRefusal(Told, rename=None):
     operation: str
     code: Annotated[int, Meta(ge=400000, le=599999)]
     name: str
+    cause: str
     reason: str
     remedy: str
     presented: dict[str, str]
