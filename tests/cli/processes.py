@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cli import forked
 from hubkeep.testing.hub_in_thread import free_address
 
 COMMAND = [sys.executable, "-m", "hubkeep"]
@@ -55,15 +56,7 @@ class HubProcess:
 
 def command(*arguments: str, within: float = 60, **environment: str) -> Done:
     """One command, to its end."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=within,
-        check=False,
-        env=clean_environment() | environment,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return Done(*forked.run(arguments, clean_environment() | environment, within))
 
 
 @contextlib.contextmanager

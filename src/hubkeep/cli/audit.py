@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hubkeep.errors import HubError
-from hubkeep.settings import SettingsError, load
 
 from .client import HubClient
 from .failure import FAILED, MISUSED, CommandFailure
@@ -121,6 +120,7 @@ def _verified(
     file: Path | None, data: Path, config: Path | None, expected: "Sequence[Expected]"
 ) -> "Sequence[ChainState]":
     from hubkeep.server.audit import verify_audit, verify_exported  # noqa: PLC0415  # other commands need no server
+    from hubkeep.settings import SettingsError, load  # noqa: PLC0415  # pydantic is half of the start of a command
 
     try:
         if file is None:

@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 from rich.progress import DownloadColumn
 
-from hubkeep.settings import SettingsError, load
-
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, DataOption, JsonOption
 from .output import print_json, print_plain, progress_bar
@@ -64,6 +62,7 @@ def restore(
     """Make a data directory of a backup: every file and every stored event is checked, and that the keys open it."""
     from hubkeep.server.backup import BackupFailure  # noqa: PLC0415  # the other commands need no server
     from hubkeep.server.backup import restore as put_back  # noqa: PLC0415
+    from hubkeep.settings import SettingsError, load  # noqa: PLC0415  # pydantic is half of the start of a command
 
     try:
         sealing = load(config).sealing
