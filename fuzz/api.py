@@ -31,7 +31,7 @@ def prepare(hub: HubInThread, seconds: int) -> str:
     """What api_hooks.THERE names, and a policy that may do everything: its token."""
     every = functools.reduce(operator.or_, Permission.__members__.values())
     policy = Policy(name="everything", permissions=every, primary_key=b"p" * 32, secondary_key=b"s" * 32)
-    hub.ask(hub.hub._policies.put(policy))  # noqa: SLF001  # there is no operation that makes one
+    hub.ask(hub.hub._policies.put(policy))  # there is no operation that makes one
     token = hub.token(policy=policy.name, seconds=seconds + 3600)
     hub.create_device("press-07")
     there = {

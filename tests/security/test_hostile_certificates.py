@@ -148,6 +148,27 @@ def weakly_signed_above(name: str) -> Shown:
     return Shown(below.key, [below.der, der])
 
 
+def unreadable(name: str) -> Shown:
+    """A name that is no UTF-8, which the parser finds only when it is asked for the subject."""
+    made = leaf(name)
+    return Shown(made.key, [altered(made, ROOT.key, (name.encode(), b"\xff" * len(name)))])
+
+
+def unreadable_above(name: str) -> Shown:
+    issuer = between("between")
+    below = leaf(name, issuer)
+    return Shown(below.key, [below.der, altered(issuer, ROOT.key, (b"between", b"\xffetween"))])
+
+
+def with_another_octet_before_its_signature(name: str) -> Shown:
+    """How many bits of the last octet do not count: outside of what is signed, and part of the fingerprint."""
+    made = leaf(name)
+    while made.der[-1] & 1:
+        made = leaf(name)
+    at = len(made.der) - len(made.certificate.signature) - 1
+    return Shown(made.key, [made.der[:at] + b"\1" + made.der[at + 1 :]])
+
+
 def without_version(name: str) -> Shown:
     made = leaf(name)
     return Shown(made.key, [altered(made, ROOT.key, (bytes.fromhex("a003020102"), bytes.fromhex("a003020100")))])
@@ -264,6 +285,9 @@ CASES: dict[str, Case] = {
 
 # no client's OpenSSL loads or sends these: the judgement is asked itself
 UNSENT: dict[str, Case] = {
+    "a name that cannot be read": Case(unreadable, "malformed: "),
+    "a name above it that cannot be read": Case(unreadable_above, "malformed: "),
+    "a signature whose last octet counts in part": Case(with_another_octet_before_its_signature, "malformed: "),
     "an extension twice": Case(twice_in_the_leaf, "malformed: "),
     "an extension twice, above": Case(twice_above, "malformed: "),
     "Ed448": Case(under_root(str, key=ed448.Ed448PrivateKey.generate()), "weak-key: "),

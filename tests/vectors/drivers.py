@@ -110,10 +110,12 @@ def mqtt(chunks: Iterable[bytes], *, accept: bool = True, bounds: MqttBounds | N
 # -- AMQP ------------------------------------------------------------------------------------------------------------
 
 
-def amqp(chunks: Iterable[bytes], *, skip: int = 0, runs: bool = False, **bounds: int) -> Outcome:
+def amqp(
+    chunks: Iterable[bytes], *, skip: int = 0, runs: bool = False, as_frames: bool = True, **bounds: int
+) -> Outcome:
     """A hub that takes every link (but to ``refused``), gives credit 10, accepts what comes, and sends COUNT messages
     of SIZE bytes from the address ``send:SIZE:COUNT``. skip: chunks whose events and answers are left out. runs: its
-    links take runs, which must make no difference."""
+    links take runs, which must make no difference. as_frames: what it sent is taken apart, and not left as bytes."""
     connection = HubConnection(0.0, container_id="h", mechanisms=["ANONYMOUS", "PLAIN"], bounds=Bounds(**bounds))
     events: list[Any] = []
     refused, sent = None, b""
@@ -130,7 +132,7 @@ def amqp(chunks: Iterable[bytes], *, skip: int = 0, runs: bool = False, **bounds
         sent += connection.data_to_send()
         if refused:
             break
-    return Outcome(events, hub_frames(sent, connection.peer_max_frame), refused)
+    return Outcome(events, hub_frames(sent, connection.peer_max_frame) if as_frames else sent, refused)
 
 
 def _condition(error: Any) -> str | None:

@@ -65,7 +65,12 @@ def exactly(value: Any) -> Any:
 
 
 def corpus(name: str) -> list[bytes]:
-    """The bytes of every case of a file, good and bad, for fuzzing to begin with."""
+    """The bytes of every case of a file, good and bad, with what stands before them."""
+    return [before + data for before, data in apart(name)]
+
+
+def apart(name: str) -> list[tuple[bytes, bytes]]:
+    """Of every case of a file what stands before it, and its own bytes, for fuzzing to begin with."""
     read = load(name)
     texts = [case["client"] if "client" in case else [case["hex"]] for case in read["cases"]]
     texts += [[each[1]] for each in read.get("refused", [])]
@@ -79,4 +84,4 @@ def corpus(name: str) -> list[bytes]:
         for case in read["cases"]
     ]
     prefixes += [b""] * (len(texts) - len(prefixes))
-    return [prefix + b"".join(map(octets, parts)) for prefix, parts in zip(prefixes, texts, strict=True)]
+    return [(prefix, b"".join(map(octets, parts))) for prefix, parts in zip(prefixes, texts, strict=True)]

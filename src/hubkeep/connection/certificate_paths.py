@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -24,6 +23,7 @@ from cryptography.x509.verification import (
 )
 
 from hubkeep.device.denials import marks_of_authority
+from hubkeep.device.readable import UNREADABLE, whole
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import CERTIFICATE_PATH
 from hubkeep.model import Denial
@@ -231,15 +231,11 @@ def _allowed(between: Sequence[x509.Certificate], denies: Denies) -> tuple[list[
 
 def _parsed(others: Sequence[bytes]) -> list[x509.Certificate]:
     try:
-        certificates = [x509.load_der_x509_certificate(each) for each in others]
-        for each in certificates:
-            each.public_key()
-            _ = each.extensions
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
+        return [whole(x509.load_der_x509_certificate(each)) for each in others]
+    except UNREADABLE as error:
         raise Unauthorized(
             cause="certificate-malformed", reason=f"malformed: an intermediate cannot be read: {error}"
         ) from None
-    return certificates
 
 
 def _extension(certificate: x509.Certificate, kind: type[_T]) -> _T | None:

@@ -11,12 +11,12 @@ from hashlib import sha1, sha256
 from typing import Final, Literal, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from hubkeep.device.denials import marks_of
 from hubkeep.device.key_strength import WANTED, is_weak_hash, weakness
+from hubkeep.device.readable import UNREADABLE, whole
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import CERTIFICATE_SKEW
 from hubkeep.model import Identity
@@ -31,8 +31,6 @@ from .certificate_paths import (
 )
 
 _PLAIN_TEXT: Final = (_ASN1Type.UTF8String, _ASN1Type.PrintableString)
-# strictness is the point: whatever the parser cannot make sense of is refused
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 
 class Proof(NamedTuple):
@@ -117,20 +115,20 @@ def described(certificates: Sequence[bytes]) -> Mapping[str, str]:
         leaf = x509.load_der_x509_certificate(certificates[0])
         told["certificate_subject"] = leaf.subject.rfc4514_string()[:200]
         told["certificate_valid"] = f"{leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d}"
-    except _UNREADABLE:
+    except UNREADABLE:
         told["certificate_subject"] = "cannot be read"
     return told
 
 
 def _read(der: bytes) -> x509.Certificate:
     try:
-        leaf = x509.load_der_x509_certificate(der)
-        # both are parsed only when they are asked for
-        leaf.public_key()
+        leaf = whole(x509.load_der_x509_certificate(der))
         if leaf.serial_number <= 0:
             raise ValueError("its serial number is not positive")
-        _ = leaf.signature_hash_algorithm, leaf.extensions
-    except _UNREADABLE as error:
+        _ = leaf.signature_hash_algorithm
+        if der[-len(leaf.signature) - 1]:  # who holds it could set this octet, and would have another fingerprint
+            raise ValueError("its signature is not of whole octets")
+    except UNREADABLE as error:
         raise Unauthorized(
             cause="certificate-malformed",
             reason=f"malformed: the certificate cannot be read: {type(error).__name__}: {error}",

@@ -37,6 +37,7 @@ from hubkeep.ports import AuthorityStore, Bus, Clock
 
 from .denials import DenyList, denial_of
 from .key_strength import is_for_authorities
+from .readable import UNREADABLE, whole
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$'/]{1,129}")
@@ -299,12 +300,9 @@ def read_certificate(content: bytes) -> x509.Certificate:
         if content.count(b"-----BEGIN CERTIFICATE-----") > 1:
             raise BadRequest("Send one certificate, not a chain.")
         is_pem = b"-----BEGIN" in content
-        parsed = x509.load_pem_x509_certificate(content) if is_pem else x509.load_der_x509_certificate(content)
-        parsed.public_key()
-        _ = parsed.extensions
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+        return whole(x509.load_pem_x509_certificate(content) if is_pem else x509.load_der_x509_certificate(content))
+    except UNREADABLE:
         raise BadRequest("The certificate cannot be read.") from None
-    return parsed
 
 
 def common_names(certificate: x509.Certificate) -> list[str]:

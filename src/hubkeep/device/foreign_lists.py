@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.errors import BadRequest, HubError, Unauthorized
@@ -20,6 +19,7 @@ from hubkeep.ports import Bus, Clock, Fetch, FetchFailed, RevocationListStore, S
 
 from .authorities import Authorities
 from .denials import serial_mark
+from .readable import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -190,11 +190,16 @@ def _read(content: bytes, authority: Authority) -> _Read:
     try:
         found = x509.load_pem_x509_crl(content) if b"-----BEGIN" in content[:64] else x509.load_der_x509_crl(content)
         is_signed = found.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]  # RSA or EC, as registered
-        extensions, next_update = found.extensions, found.next_update_utc
+        name, extensions, updated, next_update = (
+            found.issuer,
+            found.extensions,
+            found.last_update_utc,
+            found.next_update_utc,
+        )
         serials = frozenset(each.serial_number for each in found)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except UNREADABLE:
         raise BadRequest("The revocation list cannot be read.") from None
-    if found.issuer != issuer.subject or not is_signed:
+    if name != issuer.subject or not is_signed:
         raise BadRequest("The revocation list is not signed by this authority.")
     if next_update is None:
         raise BadRequest("The revocation list does not say until when it is good.")
@@ -204,4 +209,4 @@ def _read(content: bytes, authority: Authority) -> _Read:
         number = extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except x509.ExtensionNotFound:
         number = 0
-    return _Read(issuer.subject, serials, number, found.last_update_utc.timestamp(), next_update.timestamp())
+    return _Read(issuer.subject, serials, number, updated.timestamp(), next_update.timestamp())

@@ -7,10 +7,9 @@ the request, and the name, which must be the asker's own where it stands.
 import binascii
 from base64 import b64decode
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -18,8 +17,7 @@ from hubkeep.errors import RequestRefused
 from hubkeep.limits import REQUEST_BYTES
 
 from .key_strength import WANTED, is_weak_hash, weakness
-
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+from .readable import UNREADABLE
 
 
 class SigningRequest(NamedTuple):
@@ -43,7 +41,7 @@ def read_request(content: bytes) -> SigningRequest:
         key, is_signed, digest = request.public_key(), request.is_signature_valid, request.signature_hash_algorithm
         alternative = _alternative(request.extensions)
         names = tuple(str(each.value) for each in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
-    except _UNREADABLE:
+    except UNREADABLE:
         raise RequestRefused("The certificate request cannot be read.") from None
     if not is_signed:
         raise RequestRefused("The certificate request is not signed with the key that it is for.")
