@@ -57,6 +57,7 @@ CERTIFICATE_AGAIN = Limit(
 CERTIFICATE_DAYS = Limit(45, "days that a device's certificate lasts", "provisioning-and-pki 4.3")
 CERTIFICATE_DAYS_MAX = Limit(397, "days that a device's certificate may last", "ours: what strict clients accept")
 CERTIFICATE_OVERLAP = Limit(86_400, "seconds that the old certificate outlives the first use of the new one", "4.9")
+ROOT_KEPT = Limit(86_400, "seconds that devices keep a root of the hub's after it is retired", "ours")
 CERTIFICATE_GRACE = Limit(
     30 * 86_400, "seconds after its end that a certificate may still be renewed with, once", "provisioning-and-pki 4.12"
 )
@@ -277,6 +278,7 @@ class Limits:
     certificate_days: int = _default(CERTIFICATE_DAYS)
     certificate_overlap: int = _default(CERTIFICATE_OVERLAP)
     certificate_grace: int = _default(CERTIFICATE_GRACE)
+    root_kept: int = _default(ROOT_KEPT)
     cloud_to_device_size: int = _default(CLOUD_TO_DEVICE_SIZE)
     cloud_to_device_queue: int = _default(CLOUD_TO_DEVICE_QUEUE)
     cloud_to_device_ttl: int = _default(CLOUD_TO_DEVICE_TTL)

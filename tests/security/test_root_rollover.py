@@ -1,6 +1,8 @@
 """Another root for the hub: prepared, rehearsed by devices, switched to and back, with connections that go on."""
 
+import hashlib
 import json
+import queue
 import socket
 import ssl
 from base64 import b64decode, urlsafe_b64decode
@@ -14,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from cli.processes import wait_until
 from cli.test_certificate_commands import fails, ok
 from hubkeep.testing import HubInThread
 
@@ -67,13 +70,19 @@ def client_of(hub: HubInThread, device_id: str, trusted: Path, name: str) -> IoT
     return IoTHubDeviceClient.create_from_connection_string(text, server_verification_cert=trusted.read_text())
 
 
-def test_a_rollover_that_strands_nobody(hub: HubInThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def resolved(hub: HubInThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both names lead to the hub."""
     resolve = socket.getaddrinfo
 
-    def resolved(name: Any, *arguments: Any, **options: Any) -> Any:
+    def address_of(name: Any, *arguments: Any, **options: Any) -> Any:
         return resolve(hub.address if name in {NAME, CANARY} else name, *arguments, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    monkeypatch.setattr(socket, "getaddrinfo", address_of)
+
+
+@pytest.mark.usefixtures("resolved")
+def test_a_rollover_that_strands_nobody(hub: HubInThread, tmp_path: Path) -> None:
     old = tmp_path / "old.pem"
     old.write_bytes(hub.trust_bundle.read_bytes())
     first = bundle(hub)
@@ -120,8 +129,90 @@ def test_a_rollover_that_strands_nobody(hub: HubInThread, tmp_path: Path, monkey
     again.connect()
     again.shutdown()
     ok(hub, "cert", "rehearse")
-    told = json.loads(ok(hub, "cert", "root", "switch", "--json"))
-    assert told["phase"] == "switched"
+    ok(hub, "cert", "root", "switch")
+
+    told = json.loads(ok(hub, "cert", "root", "retire", "--json"))
+    assert told["phase"] == "retired"
+    assert not accepts(hub, NAME, old), "nobody vouches for the new root any more"
+    assert accepts(hub, NAME, new)
+    last, old_root = bundle(hub), first["anchors"][0]["sha256"]
+    assert [(each["state"], each["sha256"]) for each in last["anchors"]] == [("active", told["root"])]
+    assert [each["sha256"] for each in last["remove"]] == [old_root]
+    assert hub.trust_bundle.read_text() == new.read_text()
+    assert "may still be needed" in fails(hub, "cert", "root", "finish")
+
+
+def test_a_retired_root_comes_back_or_is_destroyed_and_the_next_change_begins(tmp_path: Path) -> None:
+    data, old = tmp_path / "hub", tmp_path / "old.pem"
+    old_keys = [data / "keys" / f"{each}.key" for each in ("root", "server-ecdsa", "server-rsa")]
+    with HubInThread(data, host_names=(NAME,), limits={"root_kept": 0}) as hub:
+        old.write_bytes(hub.trust_bundle.read_bytes())
+        ok(hub, "cert", "root", "prepare")
+        ok(hub, "cert", "root", "switch", "--force", "--no-cross")
+        assert not accepts(hub, NAME, old), "the old root was not to vouch for the new one"
+        assert "have not proved" in fails(hub, "cert", "root", "retire")
+        ok(hub, "cert", "root", "retire", "--force")
+        ok(hub, "cert", "root", "roll-back")
+        back = bundle(hub)
+        assert ([each["state"] for each in back["anchors"]], back["remove"]) == (["active", "outgoing"], [])
+        assert "told to forget" in fails(hub, "cert", "root", "roll-back"), "to a chain that devices no longer take"
+        ok(hub, "cert", "root", "retire", "--force")
+        assert all(each.exists() for each in old_keys)
+        assert json.loads(ok(hub, "cert", "root", "finish", "--json"))["phase"] == "steady"
+        assert not any(each.exists() for each in old_keys)
+    with HubInThread(data, host_names=(NAME,)) as hub:
+        second, third = (data / "roots" / each / "trust-bundle.pem" for each in "23")
+        assert accepts(hub, NAME, second)
+        assert not any(each.exists() for each in old_keys), "a start does not make them anew"
+        ok(hub, "cert", "root", "prepare")
+        assert accepts(hub, CANARY, third)
+        ok(hub, "cert", "root", "switch", "--force")
+        assert accepts(hub, NAME, third)
+        assert accepts(hub, NAME, second), "the second root vouches for the third"
+        assert len(bundle(hub)["remove"]) == 1, "a device that slept through the first change hears of it too"
+
+
+@pytest.mark.usefixtures("resolved")
+def test_twins_tell_devices_of_the_bundle_and_what_they_report_counts(hub: HubInThread) -> None:
+    ok(hub, "device", "delete", "first-device")
+    patches: queue.Queue[dict[str, Any]] = queue.Queue()
+    client = client_of(hub, "press", hub.trust_bundle, NAME)
+    client.connect()
+    client.on_twin_desired_properties_patch_received = patches.put
+    assert "hubkeep" not in client.get_twin()["desired"], "nobody is told before there is something to tell"
+    root = json.loads(ok(hub, "cert", "root", "prepare", "--json"))["root"]
+    told = patches.get(timeout=20)["hubkeep"]["trust"]
+    assert told["probe"] == {"host": CANARY, "port": hub.hub.ports["mqtt"], "id": f"p-{root[:8]}"}
+    assert told["url"] == f"https://{NAME}/trust/{told['version']}"
+    jws = (hub.data / "bundles" / f"{told['version']}.jws").read_bytes()
+    assert told["sha256"] == hashlib.sha256(jws).hexdigest()
+
+    def report(**said: Any) -> dict[str, Any]:
+        client.patch_twin_reported_properties({"hubkeep": {"trust": {"version": told["version"], **said}}})
+        found = json.loads(fails(hub, "cert", "rehearse", "--json"))
+        assert found["missing"] == ["press"], "its word is no proof"
+        (reported,) = found["reported"]
+        return {name: reported[name] for name in ("holds", "failure")}
+
+    assert report(version=told["version"] - 1) == {"holds": False, "failure": ""}
+    assert report() == {"holds": True, "failure": ""}
+    assert report(anchors=["00000000"]) == {"holds": False, "failure": ""}
+    assert report(anchors=[root[:8]], error="no-space") == {"holds": True, "failure": "no-space"}
+    assert "have not proved" in fails(hub, "cert", "root", "switch", "--reports")
+    failed = {"id": told["probe"]["id"], "ok": False}
+    assert report(error=None, probe=failed) == {"holds": True, "failure": "probe"}
+    assert "failed: probe" in fails(hub, "cert", "rehearse")
+    assert report(probe=None) == {"holds": True, "failure": ""}
+    assert "have not proved" in fails(hub, "cert", "root", "switch")
+    ok(hub, "cert", "root", "switch", "--reports")
+    assert patches.get(timeout=20)["hubkeep"]["trust"]["version"] == told["version"] + 1
+    later = client_of(hub, "later", hub.trust_bundle, NAME)
+    later.connect()
+    wait_until(lambda: "hubkeep" in later.get_twin()["desired"])
+    later.shutdown()
+    ok(hub, "cert", "root", "announce", "--off")
+    assert patches.get(timeout=20)["hubkeep"] is None
+    client.shutdown()
 
 
 def _out(hub: HubInThread, *arguments: str) -> str:

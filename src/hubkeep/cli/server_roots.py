@@ -1,5 +1,6 @@
 """``hubkeep cert rehearse`` and ``hubkeep cert root ...``: another root for the hub, and nobody left behind."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,11 +35,24 @@ def prepare(
         )
 
 
+_Reports = Annotated[
+    bool, typer.Option("--reports", help="A device that reports in its twin that it holds the new root counts as well.")
+]
+
+
 @app.command()
 def switch(
     force: Annotated[
         bool, typer.Option("--force", help="Though devices have not proved that they trust the new root.")
     ] = False,
+    reports: _Reports = False,
+    crosses: Annotated[
+        bool,
+        typer.Option(
+            "--cross/--no-cross",
+            help="The old root vouches for the new one in what is served. Not where its key is in other hands.",
+        ),
+    ] = True,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
@@ -47,17 +61,58 @@ def switch(
 
     The old root vouches for the new one's key in that chain, so that devices that can follow it go on all the same.
     """
-    with client_of(data, connection_string) as client:
-        _tell(client.request("POST", "/api/roots/switch", body={"force": force}), as_json=as_json)
+    body = {"force": force, "reports": reports, "crosses": crosses}
+    _step("switch", body, data, connection_string, as_json=as_json)
+
+
+@app.command()
+def retire(
+    force: Annotated[
+        bool, typer.Option("--force", help="Though devices have not proved that they trust the new root.")
+    ] = False,
+    reports: _Reports = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the old root out of the trust bundle and out of the chain. Refuses while a device has not proved its trust.
+
+    Devices are told to forget it a day later. Until the change is finished, roll-back undoes it.
+    """
+    _step("retire", {"force": force, "reports": reports}, data, connection_string, as_json=as_json)
+
+
+@app.command()
+def finish(
+    force: Annotated[bool, typer.Option("--force", help="Within the day in which it could be undone.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Destroy the retired root's keys. There is no way back; another change may begin."""
+    _step("finish", {"force": force}, data, connection_string, as_json=as_json)
 
 
 @app.command("roll-back")
 def roll_back(
-    data: DataOption = DEFAULT_DATA, connection_string: ConnectionStringOption = None, as_json: JsonOption = False
+    force: Annotated[bool, typer.Option("--force", help="Though devices were told to forget the old root.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Serve the old chain again, at once."""
-    with client_of(data, connection_string) as client:
-        _tell(client.request("POST", "/api/roots/roll-back"), as_json=as_json)
+    """One step back, at once: trust the retired root again, or serve the old chain again."""
+    _step("roll-back", {"force": force}, data, connection_string, as_json=as_json)
+
+
+@app.command()
+def announce(
+    off: Annotated[bool, typer.Option("--off", help="Take it out of the twins.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell every device of the trust bundle in its twin, from now on. Preparing a root does so too."""
+    _step("announce", {"announce": not off}, data, connection_string, as_json=as_json)
 
 
 def rehearse(
@@ -73,6 +128,10 @@ def rehearse(
         print_json(found)
     else:
         print_fields({"proved": len(found["proved"]), "not proved": len(found["missing"]), "canary": found["canary"]})
+        if found["reported"]:
+            print_plain()
+            rows = ((each["deviceId"], each["version"], _said(each)) for each in found["reported"])
+            print_table(("reports", "bundle", "the new root"), rows)
         if found["proved"]:
             print_plain()
             rows = ((each["deviceId"], each["at"][:19].replace("T", " "), each["peer"]) for each in found["proved"])
@@ -82,6 +141,15 @@ def rehearse(
             print_table(("not proved",), ([each] for each in found["missing"]))
     if found["missing"]:
         raise typer.Exit(FAILED)
+
+
+def _said(report: Any) -> str:
+    return f"failed: {report['failure']}" if report["failure"] else "held" if report["holds"] else "not held"
+
+
+def _step(name: str, body: dict[str, bool], data: Path, connection_string: str | None, *, as_json: bool) -> None:
+    with client_of(data, connection_string) as client:
+        _tell(client.request("POST", f"/api/roots/{name}", body=body), as_json=as_json)
 
 
 def _tell(found: Any, *, as_json: bool) -> None:

@@ -273,6 +273,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/roots/rehearsal", "https", "GET /api/roots/rehearsal", _ALL),
     Operation("admin/roots/switch", "https", "POST /api/roots/switch", _ALL),
     Operation("admin/roots/roll-back", "https", "POST /api/roots/roll-back", _ALL),
+    Operation("admin/roots/retire", "https", "POST /api/roots/retire", _ALL),
+    Operation("admin/roots/finish", "https", "POST /api/roots/finish", _ALL),
+    Operation("admin/roots/announce", "https", "POST /api/roots/announce", _ALL),
     Operation("admin/trust-bundle", "https", "GET /api/trust-bundle", (), "public certificates only"),
 )
 

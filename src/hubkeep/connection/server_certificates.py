@@ -28,10 +28,14 @@ _BEFORE: Final = dt.timedelta(hours=1)  # clocks of devices run behind
 
 
 class ServerCertificates(NamedTuple):
-    """Paths of what the listeners load. chains: pairs of certificate chain and key, the preferred one first."""
+    """Paths of what the listeners load. chains: pairs of certificate chain and key, the preferred one first.
+
+    trust_bundle: what clients are to trust, the roots at first. roots: one, or one of each kind.
+    """
 
     trust_bundle: Path
     chains: Sequence[tuple[Path, Path]]
+    roots: Sequence[x509.Certificate]
 
 
 class _Root(NamedTuple):
@@ -64,8 +68,9 @@ def ensure_server_certificates(
     above: dict[str, _Root] = {"ecdsa": root, "rsa": root}
     if (certificates / "root-rsa.pem").exists() or (rsa_root and is_new):
         above["rsa"] = _ensured_root(directory, "root-rsa", title, now, write_secret)
+    roots = list(dict.fromkeys(each.certificate for each in above.values()))
     if not bundle.exists():
-        _write_public(bundle, b"".join(dict.fromkeys(_pem(each.certificate) for each in above.values())))
+        _write_public(bundle, b"".join(map(_pem, roots)))
     chains = []
     for kind in ("ecdsa", "rsa"):
         chain_path, key_path = certificates / f"server-{kind}.pem", keys / f"server-{kind}.key"
@@ -76,7 +81,13 @@ def ensure_server_certificates(
             write_secret(key_path, _key_pem(key))
             _write_public(chain_path, _pem(_server(key, *above[kind], host_names, now)))
         chains.append((chain_path, key_path))
-    return ServerCertificates(bundle, chains)
+    return ServerCertificates(bundle, chains, roots)
+
+
+def destroy_keys(directory: Path) -> None:
+    """Of a root that is over, and of the certificates below it; the certificates stay as a record."""
+    for name in ("root", "root-rsa", "server-ecdsa", "server-rsa"):
+        (directory / "keys" / f"{name}.key").unlink(missing_ok=True)
 
 
 def _ensured_root(directory: Path, name: str, ending: str, now: dt.datetime, write_secret: WriteSecret) -> _Root:

@@ -50,9 +50,9 @@ class SignedBundle:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self.version = max((int(each.stem) for each in self._folder.glob("*.jws")), default=0)
 
-    def refresh(self, states: Mapping[str, str]) -> None:
-        """Publish a new version if what it would say has changed."""
-        said = self._said(states)
+    def refresh(self, states: Mapping[str, str], removed: Mapping[str, float]) -> None:
+        """Publish a new version if what it would say has changed. removed: roots to forget, by SHA-256, and when."""
+        said = self._said(states, removed)
         if self.version and _payload(self.of(self.version)) | said == _payload(self.of(self.version)):
             return
         now = dt.datetime.fromtimestamp(int(self._now()), dt.UTC)
@@ -74,7 +74,14 @@ class SignedBundle:
         except FileNotFoundError:
             raise NotFound(reason=f"there is no trust bundle {version}: the newest is {self.version}") from None
 
-    def _said(self, states: Mapping[str, str]) -> dict[str, Any]:
+    def since(self, root: str) -> int:
+        """The first version from which on every one lists the root with this SHA-256; behind the newest: none does."""
+        first = self.version + 1
+        while first > 1 and any(each["sha256"] == root for each in _payload(self.of(first - 1))["anchors"]):
+            first -= 1
+        return first
+
+    def _said(self, states: Mapping[str, str], removed: Mapping[str, float]) -> dict[str, Any]:
         anchors = []
         for number, each in enumerate(x509.load_pem_x509_certificates(self._pem.read_bytes()), 1):
             der = each.public_bytes(Encoding.DER)
@@ -82,7 +89,11 @@ class SignedBundle:
             state = states.get(sha256, "active")
             anchors.append({"id": f"R{number}", "use": ["server"], "state": state, "sha256": sha256, "der": _text(der)})
         signers = [{"kid": kid, "alg": "ES256", "jwk": _jwk(key.public_key())} for kid, key in self._keys.items()]
-        return {"anchors": anchors, "remove": [], "hosts": dict(self._hosts()), "signers": signers}
+        remove = [
+            {"sha256": each, "after": _stamp(dt.datetime.fromtimestamp(int(at), dt.UTC))}
+            for each, at in removed.items()
+        ]
+        return {"anchors": anchors, "remove": remove, "hosts": dict(self._hosts()), "signers": signers}
 
     def _signed(self, document: Mapping[str, Any]) -> bytes:
         header = {"alg": "ES256", "kid": _SIGNERS[0], "typ": "hubkeep-trust+jws"}

@@ -1,6 +1,6 @@
 """Stores of what devices prove themselves by, and who may be here."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hubkeep.model import (
@@ -11,6 +11,7 @@ from hubkeep.model import (
     Denial,
     Expiry,
     IssuedCertificate,
+    Json,
     Replaced,
 )
 
@@ -98,6 +99,9 @@ class TrustProofStore(Protocol):
 
     async def of_fleet(self, root: str) -> Sequence[TrustProof]:
         """Of every enabled device, by id; at 0 where there is none."""
+
+    async def reports(self) -> Mapping[str, Json]:
+        """What devices report of the trust bundle that they hold, by their ids: ``hubkeep.trust`` of the twin."""
 
 
 class AuthorityStore(Protocol):

@@ -58,6 +58,7 @@ from hubkeep.messaging.routing.event_sources import EventSources
 from hubkeep.messaging.routing.hub_events import HubEvents, short_name
 from hubkeep.messaging.routing.relay import EventRelay
 from hubkeep.messaging.routing.table import RoutingTable
+from hubkeep.messaging.trust_announcements import TrustAnnouncements
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, registry_of
@@ -168,8 +169,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         credential_uses = CredentialUses(registry.credential_uses, groups, bus, clock)
         sessions = Sessions(bus, changes, access.refusal, clock, limits)
         names = host_names(settings)
-        rollover = opened_rollover(settings, names)
+        rollover = opened_rollover(settings, names, clock, limits)
         proofs = TrustProofs(registry.trust_proofs, clock)
+        announcements = TrustAnnouncements(queries, twins, bus)
         provisioning = await open_provisioning(
             settings,
             registry,
@@ -296,7 +298,14 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             mqtt=mqtt.protocol,
             amqp=amqp.protocol,
             trust_bundle=rollover.trust_bundle,
-            roots=RootSurface(rollover, signed_bundle(settings, rollover, hub.id_scope, clock), proofs),
+            roots=RootSurface(
+                rollover,
+                signed_bundle(settings, rollover, hub.id_scope, clock),
+                proofs,
+                announcements,
+                hub.address,
+                lambda: hub.ports["mqtt"],
+            ),
             status=lambda: status(hub, event_log, registry, sessions, retention.now),
             settle=activity.settle,
             file_upload=file_upload,
@@ -381,6 +390,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         for kind, port, factory, context in wanted:
             if port is not None:
                 await listen(hub, up, kind, port, factory, context, door_of[kind], admission, limits.handshake_within)
+        tasks.append(background.create_task(announcements.run()))  # what it tells names ports
         if listening.metrics_port is not None:
             await listen_metrics(hub, up, listening.metrics_port, health)
         up.callback(mqtt.close)

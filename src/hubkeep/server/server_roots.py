@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from hubkeep.cloud.secrets import write_secret
 from hubkeep.connection.root_rollover import RootRollover
 from hubkeep.connection.signed_bundle import SignedBundle
+from hubkeep.limits import Limits
 from hubkeep.model import LinkInfo, Principal
 from hubkeep.ports import Clock
 from hubkeep.settings import Settings
@@ -13,8 +14,16 @@ from hubkeep.settings import Settings
 Note = Callable[[Principal, LinkInfo], None]
 
 
-def opened_rollover(settings: Settings, names: Sequence[str]) -> RootRollover:
-    return RootRollover(settings.data, names, canary_name(settings), write_secret, rsa_root=settings.mode == "serve")
+def opened_rollover(settings: Settings, names: Sequence[str], clock: Clock, limits: Limits) -> RootRollover:
+    return RootRollover(
+        settings.data,
+        names,
+        canary_name(settings),
+        write_secret,
+        clock.now,
+        kept=limits.root_kept,
+        rsa_root=settings.mode == "serve",
+    )
 
 
 def signed_bundle(settings: Settings, rollover: RootRollover, scope: str, clock: Clock) -> SignedBundle:

@@ -1,16 +1,19 @@
 """Which devices have proved that they trust which root, in the registry's file. A device's rows go with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from hubkeep.model import Json
 from hubkeep.ports import TrustProof
 
-from .tables import IDENTITY, TRUST_PROOF
+from .tables import IDENTITY, TRUST_PROOF, TWIN, TWIN_LEAF
 from .writer import Writer, read
 
+_REPORTED: Final = "properties.reported.hubkeep.trust.version"
 _RECORD: Final = """
     INSERT INTO trust_proof (device_id, root, at, peer)
     SELECT ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM identity WHERE device_id = ? AND module_id = '')
@@ -45,3 +48,14 @@ class SqlTrustProofs:
             TrustProof(row["device_id"], row["at"] or 0.0, row["peer"] or "")
             for row in await read(self._reading, query)
         ]
+
+    async def reports(self) -> Mapping[str, Json]:
+        leaf, twin = TWIN_LEAF.c, TWIN.c
+        same = (twin.device_id == leaf.device_id) & (twin.module_id == leaf.module_id)
+        query = (
+            select(twin.device_id, twin.reported)
+            .select_from(TWIN_LEAF.join(TWIN, same))
+            .where(leaf.path == _REPORTED, leaf.module_id == "")
+        )
+        rows = await read(self._reading, query)
+        return {row["device_id"]: msgspec.json.decode(row["reported"])["hubkeep"]["trust"] for row in rows}

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from hubkeep.errors import NotFound
 from hubkeep.limits import HTTP_SERVICE_BODY
 
-from ..roots import BUNDLE, SwitchBody
+from ..roots import BUNDLE, AnnounceBody, ForceBody, RetireBody, SwitchBody
 from .rows import JSON, Answer, Body, Count, Described, Time, Told, given
 
 
@@ -20,20 +20,35 @@ class ProofOfTrust(Told):
     peer: str
 
 
+class ReportOfTrust(Told):
+    """What a device says of the trust bundle in its twin. holds: the new root. failure: a word; empty for none."""
+
+    device_id: str
+    version: int
+    holds: bool
+    failure: str
+
+
 class Rollover(Told):
     """root: SHA-256 of the new one. canary: the name that serves its chain alone. bundle: the newest for devices.
 
-    proved, missing: of a rehearsal.
+    announced: whether twins tell of the bundle. proved, reported, missing: of a rehearsal.
     """
 
-    phase: Literal["steady", "prepared", "switched"]
+    phase: Literal["steady", "prepared", "switched", "retired"]
     root: str
     canary: str
     bundle: Count
+    announced: bool
     proved: list[ProofOfTrust] | UnsetType = UNSET
-    missing: Annotated[list[str], Meta(description="Enabled devices.")] | UnsetType = UNSET
+    reported: list[ReportOfTrust] | UnsetType = UNSET
+    missing: Annotated[list[str], Meta(description="Enabled devices without a proof.")] | UnsetType = UNSET
 
 
+_REFUSED: Final = (
+    "Refused while an enabled device has not proved that it trusts the new root, unless forced; with `reports` a "
+    "device's word in its twin does as well."
+)
 _ROLLOVER: Final = given(Rollover, "How it stands.")
 
 ROWS: Final[Mapping[str, Described]] = {
@@ -53,8 +68,30 @@ ROWS: Final[Mapping[str, Described]] = {
     "admin/roots/switch": Described(
         "Serve the new chain to new handshakes",
         _ROLLOVER,
-        text="Refused while an enabled device has not proved that it trusts the new root, unless forced.",
+        text=f"{_REFUSED} The old root vouches for the new one in that chain, unless `crosses` is false.",
         body=Body({JSON: SwitchBody}, HTTP_SERVICE_BODY.value),
     ),
-    "admin/roots/roll-back": Described("Serve the old chain again", _ROLLOVER),
+    "admin/roots/roll-back": Described(
+        "Take the last step back: serve the old chain again, or trust the old root again",
+        _ROLLOVER,
+        body=Body({JSON: ForceBody}, HTTP_SERVICE_BODY.value, is_required=False),
+    ),
+    "admin/roots/retire": Described(
+        "Take the old root out of the trust bundle and out of the chain",
+        _ROLLOVER,
+        text=_REFUSED,
+        body=Body({JSON: RetireBody}, HTTP_SERVICE_BODY.value),
+    ),
+    "admin/roots/finish": Described(
+        "Destroy the old root's keys: there is no way back",
+        _ROLLOVER,
+        text="Refused for a day after the root was retired, unless forced.",
+        body=Body({JSON: ForceBody}, HTTP_SERVICE_BODY.value, is_required=False),
+    ),
+    "admin/roots/announce": Described(
+        "Tell devices of the trust bundle in their twins, or stop telling",
+        _ROLLOVER,
+        text="`properties.desired.hubkeep.trust` of every device: version, address, hash.",
+        body=Body({JSON: AnnounceBody}, HTTP_SERVICE_BODY.value),
+    ),
 }
