@@ -447,12 +447,18 @@ def cli() -> Iterator[str]:
 
 
 def _commands(command: Any, path: list[str]) -> Iterator[str]:
-    context = typer.Context(command, info_name=path[-1])
     inner = getattr(command, "commands", None)
     if inner is not None:
+        if command.invoke_without_command and len(path) > 1:
+            yield from _command(command, path)
         for name, each in inner.items():
             yield from _commands(each, [*path, name])
         return
+    yield from _command(command, path)
+
+
+def _command(command: Any, path: list[str]) -> Iterator[str]:
+    context = typer.Context(command, info_name=path[-1])
     yield f"## {' '.join(path)}"
     yield first_line(command.help)
     rows = []

@@ -258,6 +258,23 @@ class Certificates(_Section):
         return url
 
 
+class Posture(_Section):
+    """What the posture report cannot know of itself (provisioning-and-pki 6)."""
+
+    daily: bool = Field(True, description="Run it once a day, and keep the outcome.")
+    owner_path: str = Field("tags.owner", description="Where a twin tells whose the device is.")
+    firmware_path: str = Field(
+        "properties.reported.firmwareVersion", description="Where a twin tells which firmware the device runs."
+    )
+
+    @pydantic.field_validator("owner_path", "firmware_path")
+    @classmethod
+    def _is_a_path(cls, path: str) -> str:
+        if not re.fullmatch(r"(tags|properties\.desired|properties\.reported)(\.[^.$\s\"]+)+", path):
+            raise ValueError("a path as queries have it: tags.owner, properties.reported.firmware.version")
+        return path
+
+
 class LimitChanges(_Section):
     """Changes of the defaults in limits.py, by name."""
 
@@ -295,6 +312,7 @@ class Settings(pydantic_settings.BaseSettings):
     egress: Egress = Egress()
     certificates: Certificates = Certificates()
     sealing: Sealing = Sealing()
+    posture: Posture = Posture()
     limits: LimitChanges = LimitChanges()
     policy_networks: bool = Field(
         True, description="Heed the networks of policies; off lets an operator in again who shut everybody out."

@@ -16,7 +16,10 @@ def commands(group: typer.Typer, noun: str = "") -> Iterator[str]:
         yield f"{noun} {each.name or each.callback.__name__}".strip()
     for each in group.registered_groups:
         assert each.typer_instance is not None
-        yield from commands(each.typer_instance, f"{noun} {each.name}".strip())
+        own = f"{noun} {each.name}".strip()
+        if each.typer_instance.info.invoke_without_command is True:
+            yield own
+        yield from commands(each.typer_instance, own)
 
 
 @pytest.mark.parametrize("words", list(commands(app)))

@@ -193,6 +193,7 @@ def _authentication() -> Authentication:
         access=lambda *_: None,
         used=lambda *_: None,
         accepted=lambda *_: None,
+        used_right=lambda *_: None,
         failed=FailedLogins(Limits(), _Clock()),
         failed_pairs=FailedPairs(_Clock()),
         refuse=lambda *_, **__: None,

@@ -151,7 +151,7 @@ def expire(
         if at == "never":
             client.request("DELETE", path)
         else:
-            client.request("PUT", path, body={"at": _time(at), "reason": reason})
+            client.request("PUT", path, body={"at": time_of(at), "reason": reason})
         planned = client.get(path)
     if as_json:
         print_json(planned)
@@ -172,8 +172,8 @@ def _body(
         "condition": where,
         "authority": ca,
         "reason": reason,
-        "begins": _time(begins) if begins else None,
-        "ends": _time(until) if until else None,
+        "begins": time_of(begins) if begins else None,
+        "ends": time_of(until) if until else None,
     }
 
 
@@ -212,7 +212,7 @@ def _when(rule: dict[str, Any]) -> str:
     return f"from {begins}" if begins else f"until {ends}" if ends else "always"
 
 
-def _time(text: str) -> str:
+def time_of(text: str) -> str:
     """ISO 8601 in UTC, of a time as it was typed. Raises CommandFailure."""
     if span := _SPAN.fullmatch(text):
         at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=int(span[1]) * _SECONDS[span[2]])

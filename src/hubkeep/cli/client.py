@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
+from hubkeep import __version__
 from hubkeep.wire import sas
 
 from .failure import MISUSED, UNREACHABLE, CommandFailure
@@ -204,6 +205,7 @@ class HubClient:
         given = {name: str(value) for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode({'api-version': API_VERSION, **given})}"
         headers = {"Authorization": owner_token(self.place), "Content-Type": "application/json", **headers}
+        headers["User-Agent"] = f"hubkeep/{__version__}"  # the posture report tells back ends from these commands by it
         place = self.place
         where = f"{place.host}:{place.port('https')}"
         try:

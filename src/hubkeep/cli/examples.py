@@ -24,6 +24,10 @@ EXAMPLES: Final = {
     "audit list": "hubkeep audit list --target press-07 --from 2026-11-01",
     "audit export": "hubkeep audit export audit.jsonl --chain changes",
     "audit verify": "hubkeep audit verify --data /var/lib/hubkeep",
+    "posture": "hubkeep posture --fail-on high --html posture.html",
+    "posture accept": "hubkeep posture accept PC01 --reason 'firmware comes in spring' --until 90d --owner ann",
+    "posture withdraw": "hubkeep posture withdraw PC01",
+    "posture confirm": "hubkeep posture confirm restore-drill",
     "doctor": "hubkeep doctor --data /var/lib/hubkeep",
     "api": "hubkeep api --data /var/lib/hubkeep > openapi.json",
     "help": "hubkeep help differences",
@@ -136,4 +140,8 @@ def give_examples(app: typer.Typer, noun: str = "") -> None:
             command.epilog = f"Example:  {example}"
     for group in app.registered_groups:
         assert group.typer_instance is not None, "groups are registered by their app"
-        give_examples(group.typer_instance, f"{noun} {group.name}".strip())
+        own = f"{noun} {group.name}".strip()
+        whole = group.typer_instance.registered_callback
+        if whole is not None and own in EXAMPLES:  # a group that is a command as well
+            whole.epilog = f"Example:  {EXAMPLES[own]}"
+        give_examples(group.typer_instance, own)

@@ -23,6 +23,7 @@ from . import (
     keys,
     modules,
     policies,
+    posture,
     tokens,
     transfers,
 )
@@ -145,6 +146,7 @@ app.add_typer(tokens.app, name="token")
 app.add_typer(policies.app, name="policy")
 app.add_typer(certificates.app, name="cert")
 app.add_typer(audit.app, name="audit")
+app.add_typer(posture.app, name="posture")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(explain)
 app.command()(replays)

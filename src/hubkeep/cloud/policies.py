@@ -14,7 +14,7 @@ import msgspec
 
 from hubkeep.errors import BadRequest, PolicyNotFound, QuotaExceeded
 from hubkeep.limits import POLICIES, POLICY_NAME, POLICY_NETWORKS
-from hubkeep.model import Networks, Permission, Policy, parse_networks
+from hubkeep.model import KeySlot, Networks, Permission, Policy, PolicyKeysMade, parse_networks
 from hubkeep.ports import Bus, PolicyStore
 
 _PROVISIONING = Permission.ENROLMENT_WRITE | Permission.REGISTRATION_WRITE | Permission.PROVISIONING_CONFIG
@@ -157,6 +157,7 @@ class Policies:
             raise BadRequest("A built-in policy stays: regenerate its keys, and use policies of your own.")
         await self._store.delete(name)
         del self._policies[name]
+        self._bus.publish("policy.keys", PolicyKeysMade(name, ("primary", "secondary")))
         self._bus.publish("policy.changed", name)
 
     async def put(self, policy: Policy) -> None:
@@ -164,6 +165,8 @@ class Policies:
         await self._store.put(policy)
         before = self._policies.get(policy.name)
         self._policies[policy.name] = policy
+        if made := _made(before, policy):
+            self._bus.publish("policy.keys", PolicyKeysMade(policy.name, made))
         if before is not None and before != policy:
             self._bus.publish("policy.changed", policy.name)
 
@@ -181,6 +184,16 @@ def checked_networks(allow: Sequence[str], deny: Sequence[str]) -> Networks:
 def from_anywhere(policy: Policy | None) -> Policy | None:
     """The policy without its networks: for an operator who shut himself out."""
     return msgspec.structs.replace(policy, networks=Networks()) if policy is not None else None
+
+
+def _made(before: Policy | None, after: Policy) -> tuple[KeySlot, ...]:
+    """Which keys are other ones now."""
+    slots: tuple[tuple[KeySlot, str], ...] = (("primary", "primary_key"), ("secondary", "secondary_key"))
+    return tuple(
+        slot
+        for slot, member in slots
+        if before is None or not hmac.compare_digest(getattr(before, member), getattr(after, member))
+    )
 
 
 def _first_key(what: str, *, published: bool) -> bytes:

@@ -21,7 +21,7 @@ from . import client_certificates, presented
 from .admission import FailedLogins, FailedPairs
 from .changes import Changes
 from .device_trust import DeviceTrust
-from .operations import BY_NAME, allows
+from .operations import BY_NAME, allowed_by, allows
 from .registration_credentials import RegistrationCredentials
 
 _LATE: Final = 60.0  # seconds that a certificate after its end proves anything: one request long
@@ -33,7 +33,8 @@ class Authentication:
 
     registrations: proves devices to the provisioning service; None where there is none. access: why a device
     (by id, and by the authority that vouched for its certificate) may not be here though its credential is good. used:
-    hears of every good credential. accepted: the same, and the token that was shown, if one was.
+    hears of every good credential. accepted: the same, and the token that was shown, if one was. used_right: hears by
+    which right (the number of a Permission) a policy's principal was let through.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Authentication:
         access: Callable[[str, str], HubError | None],
         used: Callable[[Principal, LinkInfo], None],
         accepted: Callable[[Principal, str | None, LinkInfo], None],
+        used_right: Callable[[Principal, int, LinkInfo], None],
         failed: FailedLogins,
         failed_pairs: FailedPairs,
         refuse: RecordRefusal,
@@ -66,7 +68,7 @@ class Authentication:
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
         self.changes, self._access, self.used = changes, access, used
-        self._accepted = accepted
+        self._accepted, self._used_right = accepted, used_right
         self.failed, self._failed_pairs = failed, failed_pairs
 
     # -- credentials -------------------------------------------------------------------------------------------------
@@ -527,6 +529,8 @@ class Authentication:
         if error is not None:
             self._refuse(error, link, identity=principal.name, operation=operation, path="/".join(segments))
             raise error
+        if principal.policy:
+            self._used_right(principal, allowed_by(principal.permissions, row), link)
 
     def expired(self, principal: Principal) -> bool:
         """Whether the token's expiry plus the grace (device-protocols 2.6), or the certificate's end, has passed."""

@@ -266,6 +266,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/policies/regenerate", "https", "POST /api/policies/{name}/regenerate", _ALL),
     Operation("admin/sealing", "https", "GET /api/sealing", _ALL, "never a key"),
     Operation("admin/sealing/reseal", "https", "POST /api/sealing/reseal", _ALL),
+    Operation("admin/posture", "https", "GET /api/posture", _READ, "what is weak, with names of devices; never a key"),
+    Operation("admin/posture/run", "https", "POST /api/posture/runs", _ALL, "a report of which the outcome is kept"),
+    Operation("admin/posture/history", "https", "GET /api/posture/runs", _READ),
+    Operation("admin/posture/accept", "https", "PUT /api/posture/waivers/{check}", _ALL, "a risk, until a day"),
+    Operation("admin/posture/withdraw", "https", "DELETE /api/posture/waivers/{check}", _ALL),
+    Operation("admin/posture/confirm", "https", "PUT /api/posture/confirmations/{fact}", _ALL, "that it was done"),
     Operation("admin/openapi", "https", "GET /openapi.json", (), "the same for every hub, published with the source"),
     Operation("trust/bundle", "https", "GET /trust/{version}", (), "public certificates, signed"),
     Operation("admin/roots/get", "https", "GET /api/roots", _ALL),
@@ -293,3 +299,12 @@ def allows(permissions: Permission, operation: Operation) -> bool:
         if held & each == each:
             return True
     return not needed
+
+
+def allowed_by(permissions: Permission, operation: Operation) -> int:
+    """The first alternative that ``permissions`` hold, as a number; 0: none is needed, or none held."""
+    held = int(permissions)
+    for each in _NEEDED[operation.name]:
+        if held & each == each:
+            return each
+    return 0

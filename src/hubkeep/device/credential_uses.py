@@ -10,7 +10,16 @@ from typing import Final, Literal, NamedTuple
 
 from hubkeep.errors import HubError
 from hubkeep.limits import CREDENTIAL_USES_AT_ONCE
-from hubkeep.model import CredentialSlot, CredentialUse, IdentityChange, KeySlot, LinkInfo, Principal, Replaced
+from hubkeep.model import (
+    CredentialSlot,
+    CredentialUse,
+    IdentityChange,
+    KeySlot,
+    LinkInfo,
+    PolicyKeysMade,
+    Principal,
+    Replaced,
+)
 from hubkeep.ports import Bus, Clock, CredentialUseStore, GroupMembers, SlotsUsed
 
 _EVERY: Final = 60.0  # seconds between two writes for one credential
@@ -24,12 +33,12 @@ _Key = tuple[str, str, str, CredentialSlot]  # policy, device, module
 class _Seen:
     """Uses since the last write."""
 
-    __slots__ = ("count", "first", "last", "link", "old_tls", "old_tls_at", "token_seconds", "written")
+    __slots__ = ("count", "ends", "first", "last", "link", "old_tls", "old_tls_at", "token_seconds", "written")
 
     def __init__(self) -> None:
         self.count, self.first, self.last, self.written = 0, 0.0, 0.0, 0.0
         self.link = LinkInfo("https")
-        self.token_seconds = 0
+        self.token_seconds, self.ends = 0, 0.0
         self.old_tls, self.old_tls_at = "", 0.0
 
 
@@ -52,7 +61,7 @@ class CredentialUses:
         self._replaced: list[Replaced] = []
         self._writing = asyncio.Lock()
         bus.subscribe("identity.changed", self._identity_changed)
-        bus.subscribe("policy.changed", self._policy_changed)
+        bus.subscribe("policy.keys", self._policy_keys_made)
 
     def note(self, principal: Principal, link: LinkInfo) -> None:
         """A credential was found good."""
@@ -64,7 +73,9 @@ class CredentialUses:
         seen.count += 1
         seen.first = seen.first or now
         seen.last, seen.link = now, link
-        if principal.auth_type != "x509":
+        if principal.auth_type == "x509":
+            seen.ends = principal.expires
+        else:
             seen.token_seconds = max(0, int(principal.expires - now)) if principal.expires else 0
         if link.tls in _OLD:
             seen.old_tls, seen.old_tls_at = link.tls, now
@@ -168,11 +179,11 @@ class CredentialUses:
         if change.change == "credentials":
             self._replace("", change.device_id, change.module_id, change.slots or _SLOTS)
 
-    def _policy_changed(self, name: object) -> None:
-        assert isinstance(name, str)
-        for key in [key for key in self._seen if key[0] == name]:
+    def _policy_keys_made(self, made: object) -> None:
+        assert isinstance(made, PolicyKeysMade)
+        for key in [key for key in self._seen if key[0] == made.name and key[3] in made.slots]:
             del self._seen[key]
-        self._replace(name, "", "", _SLOTS)
+        self._replace(made.name, "", "", made.slots)
 
     def _replace(self, policy: str, device_id: str, module_id: str, slots: Iterable[KeySlot]) -> None:
         at = self._clock.now()
@@ -207,4 +218,5 @@ def _use(key: _Key, seen: _Seen) -> CredentialUse:
         token_seconds=seen.token_seconds,
         old_tls=seen.old_tls,
         old_tls_used=seen.old_tls_at,
+        certificate_ends=seen.ends,
     )

@@ -16,6 +16,7 @@ class CredentialUse(msgspec.Struct, frozen=True, kw_only=True):
     slot: which of two keys or thumbprints; ``authority``: a certificate that a registered authority vouches for.
     created: when what is in the slot was put there. surface, tls, client, peer: of the newest use.
     token_seconds: how long the newest token was still valid. old_tls: the newest version below 1.2, and when.
+    certificate_ends: Unix seconds at which the newest certificate ends; 0 for a key.
     """
 
     slot: CredentialSlot
@@ -33,6 +34,7 @@ class CredentialUse(msgspec.Struct, frozen=True, kw_only=True):
     token_seconds: int = 0
     old_tls: str = ""
     old_tls_used: float = 0.0
+    certificate_ends: float = 0.0
 
 
 class Replaced(msgspec.Struct, frozen=True):

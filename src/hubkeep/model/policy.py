@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from .identity import KeySlot
 from .networks import Networks
 
 
@@ -40,3 +41,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Policy({self.name!r}, {self.permissions!r})"
+
+
+class PolicyKeysMade(msgspec.Struct, frozen=True):
+    """Published as ``policy.keys``: these slots hold other keys now, or it is gone with both."""
+
+    name: str
+    slots: tuple[KeySlot, ...]

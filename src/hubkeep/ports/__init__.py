@@ -54,6 +54,7 @@ from .identities import (
     TwinStore,
 )
 from .operators import AuditQuery, AuditStore, PolicyStore, RecordRefusal, RefusalStore, ReplayStore
+from .posture import FleetPosture, HubPosture, PostureStore
 from .queues import Ended, FeedbackStore, MessageQueue, StoredSession, SubscriptionStore
 from .surroundings import (
     KEY_ALGORITHMS,
@@ -107,12 +108,14 @@ __all__ = [
     "FeedbackStore",
     "Fetch",
     "FetchFailed",
+    "FleetPosture",
     "FleetRow",
     "FleetStore",
     "FlowControlledLog",
     "GroupMembers",
     "Held",
     "HeldRegistration",
+    "HubPosture",
     "IdentityCount",
     "IdentityEdit",
     "IdentityStore",
@@ -123,6 +126,7 @@ __all__ = [
     "NobodyServes",
     "PartitionState",
     "PolicyStore",
+    "PostureStore",
     "PrivateKey",
     "RecordRefusal",
     "RefusalStore",

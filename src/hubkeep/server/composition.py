@@ -13,6 +13,7 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.audit_trail import AuditTrail
 from hubkeep.cloud.policies import Policies, from_anywhere
 from hubkeep.cloud.replays import Replays
+from hubkeep.cloud.right_uses import RightUses
 from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission, Arrivals, FailedLogins, FailedPairs, counted_source
 from hubkeep.connection.amqp.listener import AmqpListener
@@ -67,6 +68,7 @@ from hubkeep.ports import Bus, Clock
 from hubkeep.settings import Settings
 from hubkeep.store.blobs import open_blobs
 from hubkeep.store.event_log import SqliteEventLog
+from hubkeep.store.posture_facts import RegistryPosture
 from hubkeep.store.registry import Registry, locked, open_registry
 
 from .certification import device_trust, opened_certification, sealed_keys
@@ -76,6 +78,7 @@ from .fleet_moves import egress_of, fleet_moves
 from .health import samples, status, unhealthy
 from .hub import Hub
 from .listening import doors, listen, listen_metrics, most_connections, see_off
+from .posture import HubState, in_turn, opened_posture
 from .provisioning import open_provisioning
 from .sealing import open_ring, resealing
 from .server_roots import noted_by, opened_rollover, signed_bundle
@@ -167,6 +170,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         access = AccessLists(registry.access, identities, groups, bus, clock, limits)
         await access.load()
         credential_uses = CredentialUses(registry.credential_uses, groups, bus, clock)
+        right_uses = RightUses(registry.posture, clock)
         sessions = Sessions(bus, changes, access.refusal, clock, limits)
         names = host_names(settings)
         rollover = opened_rollover(settings, names, clock, limits)
@@ -207,6 +211,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             access=access.refusal,
             used=noted_by(credential_uses.note, proofs.note),
             accepted=accepted,
+            used_right=right_uses.note,
             failed=FailedLogins(limits, clock, source),
             failed_pairs=FailedPairs(clock, source),
             refuse=refusals.record,
@@ -264,6 +269,14 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
         hub.file_upload, hub.id_scope = file_upload, provisioning.enrolments.id_scope
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals, limits)
+        posture = opened_posture(
+            settings,
+            registry.posture,
+            RegistryPosture(directory / "registry.db", seal),
+            HubState(settings, registry.posture, policies, provisioning.enrolments, began=event_log.created / 1000),
+            clock,
+            in_turn(activity.settle, credential_uses.flush_all, right_uses.flush, audit.flush),
+        )
         https = HttpsListener(
             authentication=authentication,
             device_tokens=DeviceTokens(authentication, identities, policies, settings.host_name, clock, limits),
@@ -306,6 +319,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 hub.address,
                 lambda: hub.ports["mqtt"],
             ),
+            posture=posture,
             status=lambda: status(hub, event_log, registry, sessions, retention.now),
             settle=activity.settle,
             file_upload=file_upload,
@@ -347,6 +361,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             (1.0, access.tend, "access lists"),
             (1.0, credential_uses.flush, "credential uses"),
             (1.0, replays.flush, "replays"),
+            (10.0, right_uses.flush, "uses of rights"),
             (1.0, audit.flush, "audit"),
             (3600.0, audit.tell_heads, "ends of the audit"),
             (1.0, to_device.tend, "cloud-to-device"),
@@ -362,6 +377,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         ):
             tasks.append(background.create_task(every(seconds, job, name)))
         tasks.append(background.create_task(every(60.0, retaining.run, "retention", sooner=retention.changed)))
+        if settings.posture.daily:
+            tasks.append(background.create_task(every(600.0, posture.run_daily, "posture")))
         if file_upload is not None:
             tasks.append(background.create_task(every(60.0, file_upload.files.sweep, "uploads")))
         tasks.append(background.create_task(_scrub(event_log)))

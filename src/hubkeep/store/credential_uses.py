@@ -15,7 +15,7 @@ from .writer import Row, Writer, read
 
 _NAMES: Final = tuple(column.name for column in CREDENTIAL_USE.columns)
 _KEY: Final = ("policy", "device_id", "module_id", "slot")
-_LATEST: Final = ("surface", "tls", "client", "peer", "token_seconds", "last_used")
+_LATEST: Final = ("surface", "tls", "client", "peer", "token_seconds", "last_used", "certificate_ends")
 # a back end's row has no identity; of a device that is gone meanwhile there is none to be kept
 _RECORD: Final = f"""
     INSERT INTO credential_use ({", ".join(_NAMES)})

@@ -45,6 +45,7 @@ from .identities import SqlIdentities
 from .jobs import SqlJobs
 from .outbox import Silence, SqlOutbox
 from .policies import SqlPolicies
+from .posture import SqlPosture
 from .queues import SqlQueues, SqlSubscriptions
 from .refusals import SqlRefusals
 from .registrations import SqlRegistrations
@@ -105,6 +106,7 @@ class Registry:
         self.trust_proofs = SqlTrustProofs(writer, reading)
         self.refusals = SqlRefusals(writer, reading)
         self.replays = SqlReplays(writer, reading)
+        self.posture = SqlPosture(writer, reading)
         self.audit = SqlAudit(self.commits, reading, look_up, seal)
         self.certificates = SqlCertificates(self.commits, reading, look_up)
         self.queues = SqlQueues(self.commits, look_up)

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0037"  # the newest migration
+HEAD: Final = "0038"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -559,6 +559,7 @@ CREDENTIAL_USE: Final = Table(
     Column("token_seconds", Integer, nullable=False),
     Column("old_tls", String, nullable=False),
     Column("old_tls_used", Float, nullable=False),
+    Column("certificate_ends", Float, nullable=False),
     sqlite_with_rowid=False,
 )
 Index("credential_use_device", CREDENTIAL_USE.c.device_id, CREDENTIAL_USE.c.module_id)
@@ -602,5 +603,42 @@ TRUST_PROOF: Final = Table(
     Column("root", String, primary_key=True),
     Column("at", Float, nullable=False),
     Column("peer", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Posture reports: what is kept of each (model.PostureRun, MessagePack).
+POSTURE_RUN: Final = Table(
+    "posture_run",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Risks that somebody has accepted (model.Waiver, MessagePack), by check.
+POSTURE_WAIVER: Final = Table(
+    "posture_waiver",
+    METADATA,
+    Column("check", String, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+# When something that matters to the report was done, or began to be recorded: Unix seconds.
+POSTURE_FACT: Final = Table(
+    "posture_fact",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
+# When each right of each policy was last used. is_own: by the hub's own commands.
+RIGHT_USE: Final = Table(
+    "right_use",
+    METADATA,
+    Column("policy", String, primary_key=True),
+    Column("right", String, primary_key=True),
+    Column("is_own", Boolean, primary_key=True),
+    Column("last_used", Float, nullable=False),
     sqlite_with_rowid=False,
 )

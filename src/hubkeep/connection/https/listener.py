@@ -16,6 +16,7 @@ from aiohttp import web
 from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.audit_trail import AuditTrail
 from hubkeep.cloud.policies import Policies
+from hubkeep.cloud.posture.posture import Posture
 from hubkeep.cloud.replays import Replays
 from hubkeep.cloud.resealing import Resealing
 from hubkeep.device.access import AccessLists
@@ -80,6 +81,7 @@ from .fleet_records import FleetRecords
 from .jobs import JobSurface
 from .paths import Routes, segments_of, split_target
 from .policies import PolicySurface
+from .posture import PostureSurface
 from .proofs import Claim, LastProof
 from .queries import QuerySurface
 from .registration_records import RegistrationRecordSurface
@@ -140,6 +142,7 @@ class HttpsListener:
         amqp: LinkFactory,
         trust_bundle: Path,
         roots: RootSurface,
+        posture: Posture,
         status: Callable[[], dict[str, Any]],
         settle: Callable[[], Awaitable[None]],
         file_upload: FileUpload | None,
@@ -196,6 +199,7 @@ class HttpsListener:
                 clock,
             ).endpoints(),
             *roots.endpoints(),
+            *PostureSurface(posture).endpoints(),
             *AccessSurface(access, sessions).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
             *AuditSurface(audit).endpoints(),

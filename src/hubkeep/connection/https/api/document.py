@@ -36,7 +36,18 @@ from hubkeep.model import Permission
 
 from ...operations import OPERATIONS, Operation
 from ...registration_documents import refused_number
-from . import access, administration, certification, messages, provisioning, registry, roots, transfers, twins
+from . import (
+    access,
+    administration,
+    certification,
+    messages,
+    posture,
+    provisioning,
+    registry,
+    roots,
+    transfers,
+    twins,
+)
 from .rows import JSON, Answer, Body, Described, Parameter, Time, Told
 
 API_VERSION: Final = "2021-04-12"
@@ -48,6 +59,7 @@ ROWS: Final[Mapping[str, Described]] = {
     **provisioning.ROWS,
     **administration.ROWS,
     **roots.ROWS,
+    **posture.ROWS,
     **access.ROWS,
     **certification.ROWS,
 }
@@ -102,6 +114,8 @@ _VALUES: Final[Mapping[str, tuple[str, Any, str]]] = {
     "registration": ("registrationId", _TEXT, "The device's name in provisioning, in any case."),
     "operation": ("operationId", _TEXT, "From the answer to the request to register."),
     "group": ("enrollmentGroupId", _TEXT, "The group, in any case."),
+    "check": ("check", Annotated[str, Meta(pattern="^[Pp][Cc][0-9]{2}$")], "A check of the posture report."),
+    "fact": ("fact", Annotated[str, Meta(pattern="^(restore-drill|key-escrow)$")], "What is confirmed."),
     "name": ("name", Annotated[str, Meta(min_length=1, max_length=64)], "Its name."),
 }
 # Told before the hub knows which operation was meant, so always in form A.
