@@ -28,7 +28,9 @@ COMMANDS = {
     "setpriv": "util-linux",
     "softhsm2-util": "softhsm2",
     "strace": "strace",
+    "swtpm": "swtpm",
     "systemd-analyze": "systemd",
+    "tpm2": "tpm2-tools libtss2-tcti-swtpm0",
 }
 
 

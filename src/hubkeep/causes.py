@@ -270,6 +270,10 @@ PROVISIONING: Final[Mapping[str, Cause]] = {
     "enrolment-unproved": Cause(
         "No enrolment is proved by what was presented.", "hubkeep enroll list; compare its key or certificate"
     ),
+    "tpm-key-used": Cause(
+        "The TPM's key for registering was used before, or is older than five minutes.",
+        "let the device begin anew: it is given another one",
+    ),
     "enrolment-gone": Cause("The enrolment was deleted meanwhile.", "hubkeep enroll create"),
     "enrolment-not-admitted": Cause(
         "The group's allowedRegistrationIds leave the device out.",

@@ -206,6 +206,7 @@ REGISTRATION_ID = Limit(128, "characters of a registration id or a group's id", 
 REGISTRATION_LINK = Limit(
     600, "seconds that a connection lasts on which a device registers", "provisioning-and-pki 1.6"
 )
+TPM_CHALLENGE = Limit(300, "seconds that a TPM may take to answer its challenge", "provisioning-and-pki 1.11")
 REGISTRATION_ANSWERS_HELD = Limit(8, "answers that wait for a device to subscribe", "ours")
 REGISTRATION_ANSWER_HELD = Limit(
     10, "seconds that an answer waits for a device to subscribe", "provisioning-and-pki 1.6"

@@ -150,6 +150,11 @@ class AmqpPeer:
 
     def sasl(self, mechanism: str, response: bytes | None = None) -> int:
         """The SASL layer; the outcome's code."""
+        outcome = self.sasl_begun(mechanism, response)
+        return int(outcome[0])
+
+    def sasl_begun(self, mechanism: str, response: bytes | None = None) -> list[Any]:
+        """The fields of the outcome, or of the first challenge (bytes)."""
         self.send(SASL_HEADER)
         assert self.header() == SASL_HEADER
         offered = self.read()
@@ -158,9 +163,18 @@ class AmqpPeer:
         self.mechanisms = [str(each) for each in offered.performative[0]]
         fields = [Symbol(mechanism), response, self.hub.host_name]
         self.send(frame(0, encode(Described(ULong(0x41), fields)), 1))
-        outcome = self.read()
-        assert outcome is not None
-        return int(outcome.performative[0])
+        return self._sasl_frame()
+
+    def sasl_response(self, response: bytes) -> list[Any]:
+        """The fields of the outcome, or of the next challenge."""
+        self.send(frame(0, encode(Described(ULong(0x43), [response])), 1))
+        return self._sasl_frame()
+
+    def _sasl_frame(self) -> list[Any]:
+        got = self.read()
+        assert got is not None
+        fields: list[Any] = got.performative
+        return fields
 
     def open(self, *, idle: int | None = None, **fields: Any) -> Open:
         """AMQP header (after ``sasl``, or with no SASL layer) and open."""

@@ -36,7 +36,7 @@ from hubkeep.wire.mqtt import HubConnection as MqttConnection
 
 # performatives and the number of their fields: none is left out (S-R3)
 FIELDS = {
-    0x10: 10, 0x11: 8, 0x12: 14, 0x13: 11, 0x14: 11, 0x15: 6, 0x16: 3, 0x17: 1, 0x18: 1, 0x40: 1, 0x44: 2,
+    0x10: 10, 0x11: 8, 0x12: 14, 0x13: 11, 0x14: 11, 0x15: 6, 0x16: 3, 0x17: 1, 0x18: 1, 0x40: 1, 0x42: 1, 0x44: 2,
 }  # fmt: skip
 
 
@@ -284,6 +284,9 @@ def _hub_performative(code: int, channel: int, fields: Sequence[Any], payload: b
         case 0x40:
             assert isinstance(fields[0], Array)
             return ["mechanisms", list(fields[0])]
+        case 0x42:
+            assert isinstance(fields[0], bytes)
+            return ["challenge", fields[0].hex()]
     assert isinstance(fields[0], UByte), "an outcome of another type (S-R8)"
     return ["outcome", int(fields[0])]
 

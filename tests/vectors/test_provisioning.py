@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hubkeep.device.keys import derived_key
+from hubkeep.device.provisioning import tpm_blob
 from hubkeep.device.provisioning.allocation import Allocation, Latencies, hashed, score
 from hubkeep.errors import NoHub
 from hubkeep.model import Attestation, Enrolment, LinkedHub
@@ -69,3 +70,17 @@ def test_hubs_that_an_enrolment_names() -> None:
     with pytest.raises(NoHub):
         Allocation(idle).choose(ANYBODY, "d", "")
     assert Allocation(idle).choose(Enrolment(**fields, hubs=("hub1.example",), allocation="static"), "d", "")
+
+
+def test_what_a_tpm_opens() -> None:
+    given = {name: bytes.fromhex(text) for name, text in VECTORS["tpm"].items()}
+    key, storage_root_name = bytes(range(32)), b"\x00\x0b" + b"\xaa" * 32
+    using = tpm_blob.Randomness(inner=key[:16], seed1=key, seed2=key, seed_value=bytes(range(32, 64)))
+    assert tpm_blob.kdfa(key, b"STORAGE", storage_root_name, 128) == given["storage key"]
+    assert tpm_blob.kdfa(key, b"INTEGRITY", b"", 256) == given["integrity key"]
+    public = tpm_blob.hmac_public(key, using.seed_value)
+    assert public == bytes.fromhex("0008000b0004004000000005000b0020") + given["unique"]
+    assert tpm_blob.named(public) == given["id name"]
+    assert tpm_blob.inner_wrapped(key, using, given["id name"]) == given["inner wrapped"]
+    assert tpm_blob.identity_object(using.seed1, using.inner, storage_root_name) == given["identity object"]
+    assert tpm_blob.duplicate(key, using) == given["duplicate"]

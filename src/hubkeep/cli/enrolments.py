@@ -1,5 +1,6 @@
 """``hubkeep enroll ...``: who may register itself with the provisioning service, and what became of it."""
 
+from base64 import b64encode
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ app = typer.Typer(
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The registration id; with --group, the group's id.")]
 GroupOption = Annotated[bool, typer.Option("--group", help="A group of devices.")]
 _PAGE = 1000
+_PATH_LENGTH = 256  # a key in base64 is longer
 _EVERYTHING = {"query": "SELECT *"}
 
 
@@ -44,6 +46,12 @@ def create(
     ca: Annotated[
         str | None, typer.Option(help="Attest a group by this registered authority (hubkeep cert ca).")
     ] = None,
+    endorsement_key: Annotated[
+        str | None, typer.Option(help="Attest by the TPM of this key: a file of tpm2_createek -u, or its base64.")
+    ] = None,
+    storage_root_key: Annotated[
+        str | None, typer.Option(help="And by this one, in the same form (default: any of that TPM).")
+    ] = None,
     primary_key: Annotated[str | None, typer.Option(help="A symmetric key (base64) instead of a new one.")] = None,
     secondary_key: Annotated[str | None, typer.Option(help="The other one.")] = None,
     device_id: Annotated[str | None, typer.Option(help="The device's name at the hub (default: the same).")] = None,
@@ -57,14 +65,17 @@ def create(
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a device, or a group of devices, register. Without a certificate: by symmetric keys."""
-    if sum((certificate is not None, ca is not None, primary_key is not None)) > 1:
-        raise CommandFailure("more than one of --certificate, --ca and --primary-key", status=MISUSED)
+    """Let a device, or a group of devices, register. Without a certificate or a TPM's key: by symmetric keys."""
+    if sum(each is not None for each in (certificate, ca, endorsement_key, primary_key)) > 1:
+        kinds = "--certificate, --ca, --endorsement-key and --primary-key"
+        raise CommandFailure(f"more than one of {kinds}", status=MISUSED)
     if ca and not group:
         raise CommandFailure("--ca without --group", "a single device is enrolled with its own --certificate", MISUSED)
     body = {
         ("enrollmentGroupId" if group else "registrationId"): name,
-        "attestation": _attestation(certificate, secondary_certificate, ca, primary_key, secondary_key, group=group),
+        "attestation": _by_tpm(endorsement_key, storage_root_key)
+        if endorsement_key
+        else _attestation(certificate, secondary_certificate, ca, primary_key, secondary_key, group=group),
         "provisioningStatus": "disabled" if disabled else "enabled",
         "capabilities": {"iotEdge": edge},
         "deviceId": device_id,
@@ -304,6 +315,20 @@ def _attestation(
         return {"type": "symmetricKey", "symmetricKey": {"primaryKey": primary_key, "secondaryKey": secondary_key}}
     slots = {"primary": _certificate(certificate), "secondary": _certificate(secondary_certificate)}
     return {"type": "x509", "x509": {("signingCertificates" if group else "clientCertificates"): slots}}
+
+
+def _by_tpm(endorsement_key: str, storage_root_key: str | None) -> dict[str, Any]:
+    keys = {"endorsementKey": _tpm_key(endorsement_key)}
+    if storage_root_key:
+        keys["storageRootKey"] = _tpm_key(storage_root_key)
+    return {"type": "tpm", "tpm": keys}
+
+
+def _tpm_key(given: str) -> str:
+    """Base64 of TPM2B_PUBLIC. given: that, or a file of it."""
+    if len(given) < _PATH_LENGTH and (file := Path(given)).is_file():
+        return b64encode(file.read_bytes()).decode()
+    return given
 
 
 def _certificate(file: Path | None) -> dict[str, str] | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from hubkeep.device.provisioning.tpm import TpmKeys
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
 from hubkeep.limits import REFUSAL_AFTER, Limits
 from hubkeep.model import Identity, KeySlot, LinkInfo, Permission, Policy, Principal, why_shut_out
@@ -133,6 +134,24 @@ class Authentication:
             raise await self._refused(error, began, link, registration_id, operation, token, pair=name) from None
         self._accepted(principal, None, link)  # a token for the provisioning service is no login to the hub
         return msgspec.structs.replace(principal, proved=proved)
+
+    async def tpm_challenge(
+        self, id_scope: str, registration_id: str, keys: TpmKeys, link: LinkInfo, *, operation: str
+    ) -> bytes:
+        """What a device's TPM can make a token with. A TPM that is not enrolled gets the same after the same time, but
+        it proves nothing; that is recorded. Raises BadRequest, Throttled, Unauthorized (there is no such service).
+        """
+        name, began = f"registration {registration_id.lower()}", _now()
+        if self._registrations is None:
+            error = Unauthorized(cause="provisioning-off", reason="there is no provisioning service here")
+            raise await self._refused(error, began, link, registration_id, operation, None, pair=name)
+        is_blocked = self._failed_pairs.blocked(link.peer.rpartition(":")[0], name)
+        found = await self._registrations.challenge(id_scope, registration_id, keys, is_blocked=is_blocked)
+        if found.refusal is not None:
+            await self._refused(found.refusal, began, link, registration_id, operation, None, pair=name)
+        else:
+            await asyncio.sleep(began + REFUSAL_AFTER.value / 1000 - _now())
+        return found.blob
 
     async def service(self, token: str | None, link: LinkInfo, *, operation: str) -> Principal:
         """A back end that shows a policy's token, signed with the decoded key. Raises Unauthorized, recorded."""

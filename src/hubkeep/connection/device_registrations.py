@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from hubkeep.device.provisioning.registrations import Registrations
+from hubkeep.device.provisioning.tpm import TpmKeys
 from hubkeep.errors import BadRequest, HubError, Unauthorized, on_wire
 from hubkeep.limits import REGISTER_BODY, REGISTRATION_ID, REGISTRATION_LINK, Limits
 from hubkeep.model import LinkInfo, Principal, RegistrationOperation
@@ -66,11 +67,13 @@ class DeviceRegistrations:
         """Prove the device by its token, or without one by the certificate of its handshake. Raises Unauthorized,
         recorded.
         """
-        if len(name.registration_id) > REGISTRATION_ID.value:
-            name = name._replace(registration_id=name.registration_id[: REGISTRATION_ID.value + 1])  # it is nobody's
-        principal = await self._authentication.registration(*name, token, link, operation=operation)
+        principal = await self._authentication.registration(*_bounded(name), token, link, operation=operation)
         self._authentication.authorize(principal, operation, principal.scope, link)
         return principal
+
+    async def tpm_challenge(self, name: RegistrantName, keys: TpmKeys, link: LinkInfo, *, operation: str) -> bytes:
+        """See Authentication.tpm_challenge."""
+        return await self._authentication.tpm_challenge(*_bounded(name), keys, link, operation=operation)
 
     def ends(self, principal: Principal) -> float:
         """Unix seconds at which its link goes at the latest."""
@@ -132,6 +135,11 @@ class DeviceRegistrations:
             raise changed
         if self._authentication.expired(principal):
             raise Unauthorized(cause="authorisation-expired", reason="the token or certificate ended while connected")
+
+
+def _bounded(name: RegistrantName) -> RegistrantName:
+    """A name too long is cut to one that is nobody's."""
+    return name._replace(registration_id=name.registration_id[: REGISTRATION_ID.value + 1])
 
 
 def _told(operation: RegistrationOperation) -> RegistrationAnswer:

@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hubkeep.device.denials import marks_of
 from hubkeep.device.keys import derived_key
+from hubkeep.device.provisioning import tpm, tpm_blob
 from hubkeep.device.provisioning.enrolments import Enrolments
+from hubkeep.device.provisioning.tpm_proofs import TpmProofs
 from hubkeep.errors import Unauthorized
 from hubkeep.model import Enrolment, EnrolmentKey, Permission, Principal, RegistrationCredential, enrolment_key
 from hubkeep.ports import Clock
@@ -27,24 +29,34 @@ from .certificate_paths import Denies, DevicePaths, check_denied, check_is_no_au
 _DECOY: Final = os.urandom(32)
 _DEVICE_KEY: Final = "registration"  # the one key name of devices
 CheckRevocation = Callable[[x509.Certificate, Sequence[x509.Certificate]], Awaitable[None]]
-_Slot = Literal["primary", "secondary"]
+_Slot = Literal["primary", "secondary", ""]  # none for a TPM's keys
 
 
 class _Match(NamedTuple):
-    """key_id: see RegistrationCredential."""
+    """key_id, proof: see RegistrationCredential."""
 
     enrolment: Enrolment
     slot: _Slot
     key_id: str = ""
+    proof: str = ""
+
+
+class TpmChallenge(NamedTuple):
+    """blob: for the device. refusal: why it is of no use to it; the device is not told."""
+
+    blob: bytes
+    refusal: Unauthorized | None
 
 
 class RegistrationCredentials:
     """Everything here raises Unauthorized, its reason and remedy for the operator."""
 
-    def __init__(self, enrolments: Enrolments, denies: Denies, revocation: CheckRevocation, clock: Clock) -> None:
+    def __init__(
+        self, enrolments: Enrolments, proofs: TpmProofs, denies: Denies, revocation: CheckRevocation, clock: Clock
+    ) -> None:
         """denies: the deny-list. revocation: what authorities say of a verified path; raises Unauthorized."""
         self._enrolments, self._denies, self._clock = enrolments, denies, clock
-        self._revocation = revocation
+        self._revocation, self._proofs = revocation, proofs
         self._paths = DevicePaths(enrolments.anchors)
 
     async def prove(
@@ -64,17 +76,18 @@ class RegistrationCredentials:
                 cause="id-scope", reason=f"the id scope {id_scope[:64]!r} is not the one of this service"
             ) from None
         if id_scope.lower() != self._enrolments.id_scope.lower():  # after the same work as with the right one
-            raise Unauthorized(
-                cause="id-scope",
-                reason=f"the id scope {id_scope[:64]!r} is not the one of this service",
-                remedy="hubkeep enroll scope",
-            )
+            raise self._other_scope(id_scope)
         return principal
+
+    def _other_scope(self, id_scope: str) -> Unauthorized:
+        reason = f"the id scope {id_scope[:64]!r} is not the one of this service"
+        return Unauthorized(cause="id-scope", reason=reason, remedy="hubkeep enroll scope")
 
     # -- symmetric keys ----------------------------------------------------------------------------------------------
 
     def _by_token(self, registration_id: str, token: sas.SasToken, individual: Enrolment | None) -> Principal:
         own, of_group = _by_own_key(token, individual), self._by_group_key(token, registration_id)
+        own = own or self._by_tpm_key(token, individual)
         if token.skn not in {"", _DEVICE_KEY}:
             raise Unauthorized(
                 cause="token-of-policy", reason=f"the token names the policy {token.skn!r}, and this is for devices"
@@ -96,8 +109,9 @@ class RegistrationCredentials:
             credential=RegistrationCredential(
                 registration_id=registration_id,
                 enrolment=(individual or match.enrolment).key,
-                attestation="symmetricKey",
+                attestation="tpm" if match.proof else "symmetricKey",
                 key_id=match.key_id,
+                proof=match.proof,
             ),
         )
 
@@ -111,6 +125,41 @@ class RegistrationCredentials:
                 for key_id in spellings:
                     if sas.is_signed_by(token, derived_key(key, key_id)) and found is None:
                         found = _Match(group, slot, key_id)
+        return found
+
+    # -- TPMs --------------------------------------------------------------------------------------------------------
+
+    async def challenge(
+        self, id_scope: str, registration_id: str, keys: tpm.TpmKeys, *, is_blocked: bool
+    ) -> TpmChallenge:
+        """A key for registering that the TPM of these keys alone can use; of a TPM that is not enrolled, one that
+        proves nothing. is_blocked: too many failed before. Raises BadRequest, Throttled.
+        """
+        endorsement = tpm.storage_key(keys.endorsement, "The endorsementKey")
+        storage_root = tpm.storage_key(keys.storage_root, "The storageRootKey")
+        self._proofs.take()
+        individual = await self._enrolments.find(enrolment_key(False, registration_id))
+        key = self._proofs.fresh(registration_id, keys.endorsement).key
+        refusal = _why_unproven(registration_id, individual, keys)
+        if id_scope.lower() != self._enrolments.id_scope.lower():
+            refusal = self._other_scope(id_scope)
+        elif is_blocked:
+            refusal = Unauthorized(
+                cause="pair-locked-out", reason="too many failed logins of this identity from this address"
+            )
+        if refusal is not None:
+            key = os.urandom(len(key))
+        return TpmChallenge(tpm_blob.wrapped(key, endorsement, storage_root), refusal)
+
+    def _by_tpm_key(self, token: sas.SasToken, individual: Enrolment | None) -> _Match | None:
+        """A key that was given to its TPM a moment ago. All are always tried."""
+        endorsement_key = None if individual is None else individual.attestation.endorsement_key
+        if individual is None or endorsement_key is None:
+            return None
+        found = None
+        for proof in self._proofs.known(individual.id, endorsement_key):
+            if sas.is_signed_by(token, proof.key) and found is None:
+                found = _Match(individual, "", proof=proof.id)
         return found
 
     # -- certificates ------------------------------------------------------------------------------------------------
@@ -221,6 +270,17 @@ def _matching_certificate(individual: Enrolment | None, leaf: bytes) -> _Slot | 
     for slot, enrolled in slots:
         if enrolled is not None and hmac.compare_digest(shown, sha256(enrolled).digest()):
             return slot
+    return None
+
+
+def _why_unproven(registration_id: str, individual: Enrolment | None, keys: tpm.TpmKeys) -> Unauthorized | None:
+    """Why these are not the enrolled keys."""
+    if individual is None or individual.attestation.type != "tpm":
+        return _not_enrolled(registration_id, individual, "a TPM asked to register")
+    if individual.attestation.endorsement_key != keys.endorsement:
+        return _not_enrolled(registration_id, individual, "the TPM's endorsement key is not the enrolled one")
+    if not tpm.is_registered(individual.attestation, keys):
+        return _not_enrolled(registration_id, individual, "the TPM's storage root key is not the enrolled one")
     return None
 
 

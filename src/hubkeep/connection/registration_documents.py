@@ -3,7 +3,8 @@
 Source: provisioning-and-pki 1.4, 1.5.
 """
 
-from base64 import b64encode
+import binascii
+from base64 import b64decode, b64encode
 from hashlib import sha1, sha256
 from typing import Any, Final
 
@@ -21,11 +22,19 @@ from .strict_json import json_as
 _CREDENTIAL_REFUSED: Final = 401002  # one number for all, as devices know it from provisioning
 
 
+class TpmBody(msgspec.Struct, rename="camel"):
+    """Base64 of TPM2B_PUBLIC."""
+
+    endorsement_key: str | None = None
+    storage_root_key: str | None = None
+
+
 class RegisterBody(msgspec.Struct, rename="camel"):
     """csr, client_certificate_csr: a certificate request, as two previews of the device clients name it."""
 
     registration_id: str | None = None
     payload: Any = None
+    tpm: TpmBody | None = None
     csr: str | None = None
     client_certificate_csr: str | None = None
 
@@ -35,20 +44,34 @@ def register_request(body: bytes, api_version: str, limits: Limits) -> RegisterR
     wanted = json_as(RegisterBody, body) if body.strip() else RegisterBody()
     if wanted.payload is not None and len(msgspec.json.encode(wanted.payload)) > limits.register_payload:
         raise BadRequest(f"The payload has at most {limits.register_payload} bytes.")
+    tpm = wanted.tpm or TpmBody()
     return RegisterRequest(
         registration_id=wanted.registration_id,
         payload=wanted.payload,
         api_version=api_version,
         csr=(wanted.csr or wanted.client_certificate_csr or "").encode(),
         issued_form="chain" if wanted.csr else "pem" if wanted.client_certificate_csr else "",
+        endorsement_key=_tpm_key(tpm.endorsement_key),
+        storage_root_key=_tpm_key(tpm.storage_root_key),
     )
+
+
+def _tpm_key(text: str | None) -> bytes:
+    """Raises BadRequest."""
+    try:
+        return b64decode(text or "", validate=True)
+    except (ValueError, binascii.Error):
+        raise BadRequest("A TPM key is base64 of a TPM2B_PUBLIC.") from None
 
 
 def operation_document(operation: RegistrationOperation) -> dict[str, Any]:
     """The answer to a request to register, and to a poll."""
     told: dict[str, Any] = {"operationId": operation.operation_id, "status": operation.status}
     if operation.registration is not None:
-        told["registrationState"] = registration_document(operation.registration)
+        state = registration_document(operation.registration)
+        if operation.registration.authentication_key:
+            state["tpm"] = {"authenticationKey": b64encode(operation.registration.authentication_key).decode()}
+        told["registrationState"] = state
     return told
 
 
@@ -77,6 +100,8 @@ def registration_document(record: Registration) -> dict[str, Any]:
             told["x509"] = {**group, "certificateInfo": certificate_document(record.certificate)}
         if record.issuer:
             told["x509"]["signingCertificateInfo"] = certificate_document(record.issuer)
+    else:
+        told["tpm"] = {}
     return told
 
 

@@ -20,6 +20,7 @@ class RegistrationCredential(msgspec.Struct, frozen=True, kw_only=True):
     registration_id: as the device spells it, or its certificate does. enrolment: the entry that decides.
     key_id: the spelling that a group's key was derived for; empty where none was.
     certificate, issuer: DER of the leaf and of the enrolled certificate above it; empty without one.
+    proof: which of a TPM's keys for registering signed. storage_root_key: TPM2B_PUBLIC, where the link told it.
     """
 
     registration_id: str
@@ -28,12 +29,15 @@ class RegistrationCredential(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str = ""
     certificate: bytes = b""
     issuer: bytes = b""
+    proof: str = ""
+    storage_root_key: bytes = b""
 
 
 class RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a device asks for. payload: any JSON value, for whoever allocates. api_version: a date, perhaps empty.
 
     csr: a certificate request (PKCS#10) as it came, empty for none; issued_form: how its answer is told.
+    endorsement_key, storage_root_key: of its TPM (TPM2B_PUBLIC), empty for none.
     """
 
     registration_id: str | None = None
@@ -41,6 +45,8 @@ class RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     api_version: str = ""
     csr: bytes = b""
     issued_form: IssuedForm = ""
+    endorsement_key: bytes = b""
+    storage_root_key: bytes = b""
 
     @property
     def wants_trust_bundle(self) -> bool:
@@ -65,6 +71,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     error_code, error_message: why the newest attempt failed. payload: for the device, from whoever allocated.
     issued: the certificate that the newest attempt asked for and those above it (DER). is_by_issued: that or an earlier
     one opens the identity. trust_bundle: filled in for the answer to a device that wants it.
+    authentication_key: the key that opens the identity, for the device's TPM alone.
     """
 
     registration_id: str
@@ -86,6 +93,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     is_by_issued: bool = False
     wants_trust_bundle: bool = False
     trust_bundle: TrustBundle | None = None
+    authentication_key: bytes = b""
     etag: str = ""
     created: float = 0.0
     updated: float = 0.0

@@ -202,7 +202,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             registry.identities,
             policies.get if settings.policy_networks else lambda name: from_anywhere(policies.get(name)),
             trust,
-            RegistrationCredentials(provisioning.enrolments, certification.denials.find, trust.check_revocation, clock),
+            RegistrationCredentials(
+                provisioning.enrolments, provisioning.proofs, certification.denials.find, trust.check_revocation, clock
+            ),
             host_names=[*names, rollover.canary_name] if rollover.canary_name else names,
             events_name=settings.events.name,
             clock=clock,

@@ -21,6 +21,7 @@ from hubkeep.device.provisioning.hub_identities import HubIdentities
 from hubkeep.device.provisioning.ids import new_id_scope
 from hubkeep.device.provisioning.registrations import Registrations
 from hubkeep.device.provisioning.requested import RequestedCertificates
+from hubkeep.device.provisioning.tpm_proofs import TpmProofs
 from hubkeep.endpoints.fetching import Fetching
 from hubkeep.endpoints.http_client import HttpClient
 from hubkeep.errors import BadRequest, HubError
@@ -40,6 +41,7 @@ class Provisioning(NamedTuple):
     enrolments: Enrolments
     registrations: Registrations
     allocation: Allocation
+    proofs: TpmProofs
 
 
 async def open_provisioning(
@@ -80,12 +82,14 @@ async def open_provisioning(
     allocation = Allocation(_linked_hubs(settings), wanted.allocation, _latencies(wanted.networks), ask=ask)
     enrolments = Enrolments(registry.enrolments, authorities.active, allocation, initial_twin, issuers, clock, limits)
     await enrolments.load(new_id_scope(PUBLISHED_SEED if published else b""))
+    proofs = TpmProofs(clock, limits.registrations_per_minute)
     registrations = Registrations(
         registry.registrations,
         enrolments,
         allocation,
         HubIdentities(identities, authorities.active, initial_twin, clock, limits),
         RequestedCertificates(certification.issuing, without_policy=wanted.issue_certificates),
+        proofs,
         initial_twin,
         may_register,
         lambda: _trust_bundle(trust_bundle),
@@ -95,7 +99,7 @@ async def open_provisioning(
         answers_at_once=wanted.answer_at_once,
         retry_after=wanted.retry_after,
     )
-    return Provisioning(enrolments, registrations, allocation)
+    return Provisioning(enrolments, registrations, allocation, proofs)
 
 
 def _linked_hubs(settings: Settings) -> Sequence[LinkedHub]:

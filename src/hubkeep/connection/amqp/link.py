@@ -26,6 +26,7 @@ from hubkeep.wire.amqp import (
     LinkDetached,
     Opened,
     SaslInit,
+    SaslResponse,
     Settled,
     State,
 )
@@ -34,6 +35,7 @@ from hubkeep.wire.sas import percent_decoded
 from ..admission import Ticket
 from ..device_registrations import registrant_name
 from ..peers import is_out_of_measure, link_info
+from . import tpm_exchange
 from .addresses import identity_name
 from .attaching import attach
 from .endpoint import Attached, LinkEndpoint, Presence
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MECHANISMS: Final = ("MSSBCBS", "PLAIN", "ANONYMOUS")
+MECHANISMS: Final = ("MSSBCBS", "PLAIN", "ANONYMOUS", tpm_exchange.MECHANISM)
 _UNREAD: Final = 1024 * 1024  # held while an authentication is under way
 
 
@@ -69,6 +71,7 @@ class AmqpLink(asyncio.Protocol):
         "_presences",
         "_ticket",
         "_to_flush",
+        "_tpm",
         "_transport",
         "info",
         "listener",
@@ -96,6 +99,7 @@ class AmqpLink(asyncio.Protocol):
         self._clogged_bytes = 0
         self.sections_kept = 0  # by all of its telemetry links
         self._to_flush: dict[Outcomes, None] = {}
+        self._tpm: tpm_exchange.TpmExchange | None = None
 
     # -- the socket --------------------------------------------------------------------------------------------------
 
@@ -314,6 +318,8 @@ class AmqpLink(asyncio.Protocol):
             self.forget(event.link)
         elif isinstance(event, SaslInit):
             self._wait_for(self._sasl(event))
+        elif isinstance(event, SaslResponse):
+            self._wait_for(self._sasl_tpm(event.response))
         elif isinstance(event, Opened):
             self.info = msgspec.structs.replace(self.info, client=event.container_id[:256])
         elif isinstance(event, Closed):
@@ -339,6 +345,10 @@ class AmqpLink(asyncio.Protocol):
             self._pump()
 
     async def _sasl(self, event: SaslInit) -> None:
+        if event.mechanism == tpm_exchange.MECHANISM:
+            self._tpm = tpm_exchange.TpmExchange(self.listener.registrations, self.info, OPERATION)
+            await self._sasl_tpm(event.response)
+            return
         # with EXTERNAL, whom the certificate proves is settled when the first link is attached
         ok = event.mechanism in {"ANONYMOUS", "MSSBCBS"} or (
             event.mechanism == "EXTERNAL" and bool(self.info.certificates)
@@ -358,6 +368,20 @@ class AmqpLink(asyncio.Protocol):
                 "sasl",
             )
         self._engine.sasl_outcome(ok=ok)
+
+    async def _sasl_tpm(self, response: bytes) -> None:
+        assert self._tpm is not None, "no other mechanism has challenges"
+        try:
+            told = await self._tpm.answered(response)
+            if isinstance(told, bytes):
+                self._engine.sasl_challenge(told)
+                return
+            self.authorised(told)
+        except HubError as error:
+            self.refused(error, "sasl")
+            self._engine.sasl_outcome(ok=False)
+            return
+        self._engine.sasl_outcome(ok=True)
 
     async def _plain(self, user: str, password: str) -> Principal:
         """Raises Unauthorized, recorded."""

@@ -87,12 +87,13 @@ Handle = Callable[[Exchange], Awaitable[web.StreamResponse]]
 class Endpoint(NamedTuple):
     """How an operation is reached. credential: whose token opens it. dated: ``api-version`` is asked for.
 
+    registering: as registration; a device that shows nothing is the handler's to answer (a TPM asks for its challenge).
     enrolling, renewing: a device that its certificate or Basic names, see Authentication.enrolling.
     """
 
     operation: str
     handle: Handle
-    credential: Literal["device", "registration", "service", "enrolling", "renewing", "none"]
+    credential: Literal["device", "registration", "registering", "service", "enrolling", "renewing", "none"]
     dated: bool = True
     form: RefusalForm = "plain"
 

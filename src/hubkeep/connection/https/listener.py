@@ -183,7 +183,7 @@ class HttpsListener:
             *RetentionSurface(retention).endpoints(),
             *PolicySurface(policies).endpoints(),
             *SealingSurface(resealing).endpoints(),
-            *RegistrationSurface(registrations, limits).endpoints(),
+            *RegistrationSurface(registrations, authentication, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
             *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),
             *AuthoritySurface(certification.authorities, certification.own, certification.lists).endpoints(),
@@ -331,7 +331,9 @@ class HttpsListener:
         if endpoint.credential == "none":
             return
         authentication, operation, link, token = self._authentication, endpoint.operation, exchange.link, exchange.token
-        if endpoint.credential == "registration":  # once in a device's life: nothing to remember
+        if endpoint.credential == "registering" and _says_only(exchange):
+            return
+        if endpoint.credential in {"registration", "registering"}:  # once in a device's life: nothing to remember
             scope, name = exchange.values["scope"], exchange.values["registration"]
             exchange.principal = await authentication.registration(scope, name, token, link, operation=operation)
             authentication.authorize(exchange.principal, operation, exchange.segments, link)
@@ -392,6 +394,11 @@ class HttpsListener:
 
     def connection_lost(self, connection: HttpsConnection) -> None:
         self.connections.discard(connection)
+
+
+def _says_only(exchange: Exchange) -> bool:
+    """Whether a device shows no credential, and its body may tell of a TPM."""
+    return not exchange.token and not exchange.link.certificates and exchange.request.can_read_body
 
 
 def _routes(endpoints: dict[str, Endpoint]) -> list[tuple[str, str, Endpoint]]:

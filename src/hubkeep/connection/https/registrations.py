@@ -3,40 +3,66 @@
 Source: provisioning-and-pki 1.7.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import quote
 
 from aiohttp import web
 
 from hubkeep.device.provisioning.registrations import Registrations
+from hubkeep.device.provisioning.tpm import TpmKeys
 from hubkeep.limits import REGISTER_BODY, Limits
-from hubkeep.model import Principal, RegistrationOperation
+from hubkeep.model import Principal, RegisterRequest, RegistrationOperation
 
+from ..authentication import Authentication
 from ..registration_documents import operation_document, register_request, registration_document
 from .answers import json_answer
 from .exchange import Endpoint, Exchange
 
+_KEY_NAME: Final = "registration"
+
 
 class RegistrationSurface:
-    def __init__(self, registrations: Registrations, limits: Limits) -> None:
-        self._registrations, self._limits = registrations, limits
+    def __init__(self, registrations: Registrations, authentication: Authentication, limits: Limits) -> None:
+        self._registrations, self._authentication, self._limits = registrations, authentication, limits
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
-            Endpoint("registrations/register", self.register, "registration", form="provisioning"),
+            Endpoint("registrations/register", self.register, "registering", form="provisioning"),
             Endpoint("registrations/poll", self.poll, "registration", form="provisioning"),
             Endpoint("registrations/own", self.own, "registration", form="provisioning"),
         )
 
     async def register(self, exchange: Exchange) -> web.StreamResponse:
         """PUT /{scope}/registrations/{id}/register"""
-        principal, registration_id = _device(exchange)
         version = exchange.query["api-version"]
         body = await exchange.body(REGISTER_BODY.value)
+        if exchange.principal is None:
+            return await self._challenged(exchange, register_request(body, version, self._limits))
+        principal, registration_id = _device(exchange)
         request = register_request(body, version, self._limits)
         operation = await self._registrations.register(principal, registration_id, request, exchange.link)
         return _answer(operation, exchange)
+
+    async def _challenged(self, exchange: Exchange, request: RegisterRequest) -> web.StreamResponse:
+        """A device without a token and a certificate is refused, or has a TPM that is to prove itself first."""
+        scope, registration_id = exchange.values["scope"], exchange.values["registration"]
+        link, operation = exchange.link, exchange.operation
+        if not request.endorsement_key:
+            await self._authentication.registration(scope, registration_id, None, link, operation=operation)
+            raise AssertionError("nothing was shown, and nothing proves nobody")
+        keys = TpmKeys(request.endorsement_key, request.storage_root_key)
+        blob = await self._authentication.tpm_challenge(scope, registration_id, keys, link, operation=operation)
+        told = {
+            "message": "Authorization required",
+            "authenticationKey": b64encode(blob).decode(),
+            "keyName": _KEY_NAME,
+        }
+        answer = json_answer(told)
+        answer.set_status(HTTPStatus.UNAUTHORIZED)
+        return answer
 
     async def poll(self, exchange: Exchange) -> web.StreamResponse:
         """GET /{scope}/registrations/{id}/operations/{operationId}"""

@@ -24,12 +24,15 @@ from hubkeep.ports import Clock, HeldRegistration, Kept, TwinEdit
 
 from ..identities import Identities
 from ..requests import SigningRequest
-from . import requested, symmetric_key, x509
+from . import requested, symmetric_key, tpm, x509
 from .reprovisioning import Assignment, is_reset, without_reported
 
 
 class Attempt(NamedTuple):
-    """What one attempt is about. csr: a request that is to be answered; issued: to whom it was, and what (DER)."""
+    """What one attempt is about. csr: a request that is to be answered; issued: to whom it was, and what (DER).
+
+    hub_key: for a device with a TPM.
+    """
 
     operation: RegistrationOperation
     enrolment: Enrolment
@@ -40,6 +43,7 @@ class Attempt(NamedTuple):
     csr: SigningRequest | None = None
     issued_to: Identity | None = None
     issued: tuple[bytes, ...] = ()
+    hub_key: tpm.HubKey | None = None
 
 
 class HubIdentities:
@@ -105,6 +109,8 @@ class HubIdentities:
             return requested.AT_THE_HUB
         if attempt.credential.attestation == "symmetricKey":
             return symmetric_key.at_the_hub(attempt.enrolment, attempt.credential.key_id)
+        if attempt.hub_key is not None:
+            return tpm.at_the_hub(attempt.hub_key.key)
         return x509.at_the_hub(attempt.enrolment, attempt.credential, attempt.device_id, self._authorities())
 
     def _check_admission(

@@ -52,12 +52,14 @@ from hubkeep.ports import (
     TwinEdit,
 )
 
+from . import tpm
 from .allocation import Allocation
 from .enrolments import Enrolments, new_etag
 from .hub_identities import Attempt, HubIdentities, is_by_issued, is_of
 from .rates import Rate
 from .reprovisioning import Assignment, may_move, substatus
 from .requested import RequestedCertificates
+from .tpm_proofs import TpmProofs
 from .under_way import UnderWay
 
 _ANY: Final = "*"
@@ -90,6 +92,7 @@ class Registrations:
         allocation: Allocation,
         hub_identities: HubIdentities,
         certificates: RequestedCertificates,
+        proofs: TpmProofs,
         initial_twin: Callable[[str, Json], TwinEdit],
         access: Callable[[str, bytes], HubError | None],
         trust_bundle: Callable[[], TrustBundle],
@@ -102,6 +105,7 @@ class Registrations:
     ) -> None:
         self._store, self._enrolments, self._allocation = store, enrolments, allocation
         self._hub, self._certificates, self._initial_twin = hub_identities, certificates, initial_twin
+        self._proofs = proofs
         self._access, self._trust_bundle, self._clock, self._refuse = access, trust_bundle, clock, refuse
         self._answers_at_once, self._retry_after = answers_at_once, retry_after
         self.under_way = UnderWay(store, clock)
@@ -124,7 +128,7 @@ class Registrations:
         enrolment = await self._enrolments.find(credential.enrolment)
         if enrolment is None:
             raise Unauthorized(cause="enrolment-gone", reason=f"the enrolment {credential.enrolment} is gone")
-        task = await self._begun(enrolment, credential, request, link)
+        task = await self._proven(enrolment, credential, request, link)
         known = self.under_way.of(task)
         if known is not None and not self._answers_at_once:
             return known
@@ -179,9 +183,26 @@ class Registrations:
 
     async def sweep(self) -> None:
         """Forget attempts that nobody may ask for any more."""
+        self._proofs.sweep()
         await self._store.forget_operations(self._clock.now() - REGISTRATION_OPERATION_KEPT.value)
 
     # -- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _proven(
+        self, enrolment: Enrolment, credential: RegistrationCredential, request: RegisterRequest, link: LinkInfo
+    ) -> asyncio.Task[RegistrationOperation]:
+        """A TPM's key for registering opens one attempt. Raises Unauthorized, BadRequest, DeviceBlocked."""
+        if credential.attestation != "tpm":
+            return await self._begun(enrolment, credential, request, link)
+        key = enrolment.attestation.endorsement_key or b""
+        if request.endorsement_key and request.endorsement_key != key:
+            raise BadRequest("The endorsementKey is not the one that was proven.")
+        self._proofs.use(credential.registration_id, key, credential.proof)
+        try:
+            return await self._begun(enrolment, credential, request, link)
+        except BaseException:
+            self._proofs.unuse(credential.registration_id, credential.proof)
+            raise
 
     async def _begun(
         self, enrolment: Enrolment, credential: RegistrationCredential, request: RegisterRequest, link: LinkInfo
@@ -198,6 +219,9 @@ class Registrations:
             retry_after=self._retry_after,
         )
         attempt = Attempt(operation, enrolment, credential, request, device_id, NoHub())
+        if credential.attestation == "tpm":
+            root = credential.storage_root_key or request.storage_root_key
+            attempt = attempt._replace(hub_key=tpm.hub_key(enrolment, root))
         if enrolment.status == "disabled" or self._allocation.policy(enrolment) != "custom":
             return asyncio.ensure_future(self._carried_out(attempt, record, link))
         # somebody is asked, and that may take its time
@@ -265,6 +289,7 @@ class Registrations:
             return _ended(operation, msgspec.structs.replace(fresh, error_code=code, error_message=message)), error
         if wanted.csr is not None and not is_of(wanted.issued_to, kept.identity):
             return KeptRegistration(operation, before=held.held.identity, lacks=kept.identity), None
+        is_by_certificate = bool(wanted.issued) or is_by_issued(held)
         assigned = msgspec.structs.replace(
             fresh,
             status="assigned",
@@ -275,8 +300,9 @@ class Registrations:
             payload=assignment.payload,
             issued=wanted.issued,
             issued_form=wanted.request.issued_form,
-            is_by_issued=bool(wanted.issued) or is_by_issued(held),
+            is_by_issued=is_by_certificate,
             wants_trust_bundle=wanted.request.wants_trust_bundle,
+            authentication_key=b"" if wanted.hub_key is None or is_by_certificate else wanted.hub_key.blob,
         )
         return _ended(operation, assigned)._replace(identity=kept, before=held.held.identity), None
 
@@ -326,6 +352,7 @@ class Registrations:
             payload=None,
             issued=(),
             issued_form="",
+            authentication_key=b"",
             certificate=credential.certificate,
             issuer=credential.issuer,
             etag=new_etag(),

@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..inbox import Inbox
-from .events import Closed, DeliveredRun, Event, LinkDetached, Opened, SaslInit, SessionBegun, SessionEnded
+from .events import (
+    Closed,
+    DeliveredRun,
+    Event,
+    LinkDetached,
+    Opened,
+    SaslInit,
+    SaslResponse,
+    SessionBegun,
+    SessionEnded,
+)
 from .link import Link, LinkState
 from .performatives import (
     AMQP_HEADER,
@@ -20,6 +30,7 @@ from .performatives import (
     End,
     Open,
     SaslInitFrame,
+    SaslResponseFrame,
     encode_performative,
     error,
     frame,
@@ -32,8 +43,8 @@ from .types import AmqpError, Array, Described, Symbol, ULong, encode
 
 class State(enum.Enum):
     HEADER = enum.auto()  # the first eight bytes: SASL or not
-    SASL = enum.auto()  # sasl-init is due
-    ASKING = enum.auto()  # sasl-init was handed out
+    SASL = enum.auto()  # sasl-init is due, or the response to a challenge
+    ASKING = enum.auto()  # either was handed out
     SASL_DONE = enum.auto()  # the second header is due
     OPENING = enum.auto()  # open is due
     OPEN = enum.auto()
@@ -104,6 +115,7 @@ class HubConnection(Inbox):
         "_flows_owed",
         "_flows_since",
         "_heartbeat",
+        "_is_challenged",
         "_last_received",
         "_last_sent",
         "_now",
@@ -133,6 +145,7 @@ class HubConnection(Inbox):
         self.hostname = ""
         self.peer_max_frame = _SMALLEST_FRAME
         self.state = State.HEADER
+        self._is_challenged = False  # and a sasl-response is due
         self.mechanisms = tuple(mechanisms)  # may be set anew before the peer's header is there
         self._now = self._last_received = self._last_sent = self._empty_since = now
         self._empty_frames = 0
@@ -224,8 +237,17 @@ class HubConnection(Inbox):
 
     # -- what the caller answers -------------------------------------------------------------------------------------
 
+    def sasl_challenge(self, challenge: bytes) -> None:
+        """Answer a SaslInit or SaslResponse: the peer is to say more."""
+        assert self.state is State.ASKING
+        self.send_frame(frame(0, encode(Described(ULong(0x42), [challenge])), 1))
+        self._is_challenged, self.state = True, State.SASL
+
     def sasl_outcome(self, *, ok: bool) -> None:
-        """Answer a SaslInit: code 0 (ok) or 1 (auth), both fields there (S-R8). After code 1: send, close."""
+        """Answer a SaslInit or SaslResponse: code 0 (ok) or 1 (auth), both fields there (S-R8).
+
+        After code 1: send, close.
+        """
         assert self.state is State.ASKING
         body = b"\x00\x53\x44\xd0\x00\x00\x00\x07\x00\x00\x00\x02\x50%c\x40" % (0 if ok else 1)
         self.send_frame(frame(0, body, 1))
@@ -365,15 +387,8 @@ class HubConnection(Inbox):
             raise AmqpError("amqp:resource-limit-exceeded", "too many empty frames")
 
     def _handle(self, channel: int, performative: Any, payload: bytes) -> None:
-        if isinstance(performative, SaslInitFrame):
-            if self.state is not State.SASL:
-                raise AmqpError("amqp:illegal-state", "sasl-init out of place")
-            if len(performative.initial_response or b"") > 8192:
-                raise AmqpError("amqp:not-allowed", "a SASL response of this size")
-            self.state = State.ASKING
-            self._events.append(
-                SaslInit(performative.mechanism, performative.initial_response or b"", performative.hostname or "")
-            )
+        if isinstance(performative, SaslInitFrame | SaslResponseFrame):
+            self._take_sasl(performative)
             return
         if self.state is State.SASL:
             raise AmqpError("amqp:illegal-state", "no sasl-init")
@@ -400,6 +415,19 @@ class HubConnection(Inbox):
                 self._ended.add(channel)
             else:
                 self._events.extend(session.handle(performative, payload))
+
+    def _take_sasl(self, said: SaslInitFrame | SaslResponseFrame) -> None:
+        is_init = isinstance(said, SaslInitFrame)
+        if self.state is not State.SASL or is_init is self._is_challenged:
+            raise AmqpError("amqp:illegal-state", f"sasl-{'init' if is_init else 'response'} out of place")
+        response = (said.initial_response if isinstance(said, SaslInitFrame) else said.response) or b""
+        if len(response) > 8192:
+            raise AmqpError("amqp:not-allowed", "a SASL response of this size")
+        self.state = State.ASKING
+        if isinstance(said, SaslInitFrame):
+            self._events.append(SaslInit(said.mechanism, response, said.hostname or ""))
+        else:
+            self._events.append(SaslResponse(response))
 
     def _take_open(self, opened: Open) -> None:
         if self.state is not State.OPENING:

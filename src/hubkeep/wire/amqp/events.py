@@ -15,6 +15,12 @@ class SaslInit(NamedTuple):
     hostname: str
 
 
+class SaslResponse(NamedTuple):
+    """What the peer says to a challenge. Answer as a SaslInit."""
+
+    response: bytes
+
+
 class Opened(NamedTuple):
     """The peer's open; the engine has answered it."""
 
@@ -82,6 +88,7 @@ class Closed(NamedTuple):
 
 Event = (
     SaslInit
+    | SaslResponse
     | Opened
     | SessionBegun
     | SessionEnded

@@ -115,6 +115,10 @@ class SaslInitFrame(NamedTuple):
     hostname: str | None = None
 
 
+class SaslResponseFrame(NamedTuple):
+    response: bytes
+
+
 Performative = Open | Begin | Attach | Flow | Transfer | Disposition | Detach | End | Close
 
 _NUMBER: Final[tuple[type, ...]] = (int,)  # a uint or less
@@ -141,6 +145,7 @@ _KINDS: Final[dict[int, tuple[Any, int, tuple[tuple[type, ...], ...]]]] = {
     0x17: (End, 0, (_ANY,)),
     0x18: (Close, 0, (_ANY,)),
     0x41: (SaslInitFrame, 1, (_TEXT, _BYTES, _TEXT)),
+    0x43: (SaslResponseFrame, 1, (_BYTES,)),
 }
 _USHORT_FIELDS: Final = {Open: {3}, Begin: {0}}
 _CODES: Final = {kind: code for code, (kind, _, _) in _KINDS.items()}
@@ -202,6 +207,7 @@ _SYMBOLS: Final = {
         "end": 0x17,
         "close": 0x18,
         "sasl-init": 0x41,
+        "sasl-response": 0x43,
     }.items()
 }
 

@@ -64,6 +64,20 @@ class RegisteredByCertificate(Told):
     signing_certificate_info: CertificateInfo | UnsetType = UNSET
 
 
+class RegisteredByTpm(Told):
+    """authenticationKey: what opens the identity, for the device's TPM alone; told to the device alone."""
+
+    authentication_key: str | UnsetType = UNSET
+
+
+class TpmChallenge(Told):
+    """A key in base64 that the TPM of these keys alone can open. It signs a token for registering, once."""
+
+    message: str
+    authentication_key: str
+    key_name: str
+
+
 class TrustedCertificate(Told):
     certificate: str
     metadata: CertificateInfo
@@ -102,6 +116,7 @@ class RegistrationState(Told, kw_only=True):
     error_message: str | UnsetType = UNSET
     symmetric_key: RegisteredByKey | UnsetType = UNSET
     x509: RegisteredByCertificate | UnsetType = UNSET
+    tpm: RegisteredByTpm | UnsetType = UNSET
 
 
 class RegistrationOperation(Told, kw_only=True):
@@ -322,8 +337,9 @@ def _of(what: str, name: str, shape: Any, kind: str) -> Mapping[str, Described]:
 ROWS: Final[Mapping[str, Described]] = {
     "registrations/register": Described(
         "Register oneself",
-        _OPERATION,
-        text="With a token of an enrolled key, or the certificate of the connection.",
+        {**_OPERATION, 401: Answer("A device with a TPM is to prove itself.", TpmChallenge)},
+        text="With a token of an enrolled key, or the certificate of the connection. A device with a TPM shows "
+        "neither, tells its TPM's keys, opens the challenge that it is answered with, and asks again with a token.",
         body=_REGISTER,
         refusals=(Throttled,),
         is_of_provisioning=True,
