@@ -39,6 +39,7 @@ from hubkeep.query.functions import QUERY_FUNCTIONS, ROUTING_FUNCTIONS
 from hubkeep.query.parser import NESTING
 from hubkeep.query.tree import Source
 from hubkeep.settings import Settings
+from hubkeep.token_service.settings import TokenServiceSettings
 
 FOLDER = Path(__file__).parent / "reference"
 MADE = "<!-- Made by docs/generate.py. Change the code, not this page. -->"
@@ -169,6 +170,13 @@ def settings() -> Iterator[str]:
     rows = [(f"`{name}`", *rest) for name, *rest in _settings(Settings, "")]
     yield table(("Setting", "Values", "Default", "Meaning"), rows)
     yield "`limits.NAME` changes a limit: [limits.md](limits.md)."
+    yield "## Of the token service"
+    yield (
+        "`hubkeep token-service` is another process with a file of its own. As a variable, `hub.connection_string` is\n"
+        "`HUBKEEP_TOKENS_HUB__CONNECTION_STRING`. How it is used: [token-service.md](../operating/token-service.md)."
+    )
+    rows = [(f"`{name}`", *rest) for name, *rest in _settings(TokenServiceSettings, "")]
+    yield table(("Setting", "Values", "Default", "Meaning"), rows)
 
 
 def _settings(model: type[pydantic.BaseModel], before: str) -> Iterator[tuple[str, str, str, str]]:

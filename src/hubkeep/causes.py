@@ -291,6 +291,32 @@ PROVISIONING: Final[Mapping[str, Cause]] = {
         "The credential is of another registration.", "every device uses its own registration id and key"
     ),
 }
+TOKEN_SERVICE: Final[Mapping[str, Cause]] = {
+    "device-proof-missing": Cause(
+        "A device showed the token service no credential of the kind that its plug-in takes.",
+        "send one Authorization header: Bearer for jwt, Basic for table",
+    ),
+    "device-web-token": Cause(
+        "The web token that a device showed proves nothing: its issuer, audience, time, key or signature is not right.",
+        "compare it with the section jwt of the token service's settings",
+    ),
+    "device-callback": Cause("The callback says that a device is not who it says.", "the callback's own log tells why"),
+    "device-secret": Cause(
+        "There is no such id in the token service's table, or its secret is another.", "hubkeep token-table add ID"
+    ),
+    "device-proof-of-another": Cause(
+        "A device says that it is one and is proved to be another, or to be none that can be.",
+        "leave deviceId and moduleId out of the body; see which claim names the device",
+    ),
+    "device-not-served": Cause(
+        "A device is proved, and the hub makes no token for it: not registered, disabled, or with a certificate.",
+        "hubkeep device show ID; register_devices registers devices that are new",
+    ),
+    "device-tokens-too-many": Cause(
+        "More requests for tokens in a minute, from an address or for a device, than the token service takes.",
+        "per_address and per_device set the bounds",
+    ),
+}
 RATES: Final[Mapping[str, Cause]] = {
     "methods-too-many": Cause("Too many method calls are under way.", "wait for answers before calling on"),
     "twin-requests-too-many": Cause("Too many requests about the twin wait.", "wait for answers before asking on"),
@@ -389,6 +415,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     **CERTIFICATES,
     **PROTOCOLS,
     **PROVISIONING,
+    **TOKEN_SERVICE,
     **RATES,
     **CLASSES,
 }
@@ -399,6 +426,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Cause]]] = {
     "Certificates": CERTIFICATES,
     "Protocols": PROTOCOLS,
     "Provisioning": PROVISIONING,
+    "The token service": TOKEN_SERVICE,
     "Rates": RATES,
     "What the class of the refusal says": CLASSES,
 }

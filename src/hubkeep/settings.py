@@ -8,8 +8,9 @@ Every setting is described here and listed from here in docs/reference/settings.
 import ipaddress
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import pydantic
 import pydantic_settings
@@ -351,7 +352,15 @@ class Settings(pydantic_settings.BaseSettings):
         return self
 
 
+_Kind = TypeVar("_Kind", bound=pydantic_settings.BaseSettings)
+
+
 def load(config: Path | None = None, **options: Any) -> Settings:
+    """The hub's settings: see ``loaded``."""
+    return loaded(Settings, config, options)
+
+
+def loaded(kind: type[_Kind], config: Path | None, options: Mapping[str, Any]) -> _Kind:
     """Settings from the file, the environment and ``options`` (None: not given), in rising strength.
 
     Raises SettingsError with every fault, one a line, or that the file cannot be read.
@@ -366,15 +375,15 @@ def load(config: Path | None = None, **options: Any) -> Settings:
             raise SettingsError(f"{config}: {error}") from None
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        from_environment = _environment()
-        return Settings(**_merged(_merged(from_file, from_environment), given))
+        from_environment = _environment(kind)
+        return kind(**_merged(_merged(from_file, from_environment), given))
     except pydantic.ValidationError as error:
         lines = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
         raise SettingsError("\n".join(lines)) from None
 
 
-def _environment() -> dict[str, Any]:
-    source = pydantic_settings.EnvSettingsSource(Settings)
+def _environment(kind: type[pydantic_settings.BaseSettings]) -> dict[str, Any]:
+    source = pydantic_settings.EnvSettingsSource(kind)
     return {name: value for name, value in source().items() if value is not None}
 
 

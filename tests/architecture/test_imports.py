@@ -28,11 +28,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{adapters: OF_RULES | {"settings"} for adapters in ("store", "bus", "endpoints")},
     "console": OF_RULES | RULES | {"connection", "settings"},
     "background": OF_RULES | RULES,
+    "token_service": OF_RULES | {"cloud", "connection", "wire", "settings"},
     "server": OF_RULES
     | RULES
-    | {"wire", "settings", "connection", "store", "bus", "endpoints", "console", "background", "__init__"},
+    | {
+        "wire",
+        "settings",
+        "connection",
+        "store",
+        "bus",
+        "endpoints",
+        "console",
+        "background",
+        "token_service",
+        "__init__",
+    },
     # the demo runs the SDK clients of testing; sitecustomize runs in other people's programs and imports nothing
-    "cli": {"server", "settings", "wire", "errors", "causes", "limits", "testing", "__init__"},
+    "cli": {"server", "settings", "wire", "errors", "causes", "limits", "testing", "token_service", "__init__"},
     "testing": {"server", "settings", "wire", "errors"},
     "__init__": set(),
     "__main__": {"cli"},
@@ -182,7 +194,7 @@ def test_what_is_imported_is_asked_for_in_the_project_file() -> None:
     ]
     names = {each.lower().replace("-", "_").split("[")[0].split(">")[0].split("=")[0].strip() for each in wanted}
     # packages whose import name is another one, and those that only programs under test have
-    names |= {"prometheus_client", "azure", "pydantic", "pytest", "certifi", "pkcs11", "uamqp"}
+    names |= {"prometheus_client", "azure", "pydantic", "pytest", "certifi", "pkcs11", "uamqp", "jwt"}
     used = {
         name.split(".")[0].lower()
         for path in MODULES

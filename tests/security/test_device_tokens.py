@@ -89,8 +89,8 @@ def test_only_an_identity_that_could_connect_gets_one(shared_hub: HubInThread, d
     headers = {"If-Match": "*"}
     disabled = {**device, "status": "disabled"}
     assert request(shared_hub, "PUT", f"/devices/{device_id}?{VERSION}", disabled, headers=headers).status == 200
-    assert mint(shared_hub, device_id, policy="device").status == 401
-    assert mint(shared_hub, module, policy="device").status == 401
+    assert mint(shared_hub, device_id, policy="device").status == 400
+    assert mint(shared_hub, module, policy="device").status == 400
     by_certificate = {"deviceId": device_id, "authentication": {"type": "certificateAuthority"}}
     assert request(shared_hub, "PUT", f"/devices/{device_id}?{VERSION}", by_certificate, headers=headers).status == 200
     assert mint(shared_hub, device_id, policy="device").code == "ArgumentInvalid"

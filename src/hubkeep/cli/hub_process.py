@@ -72,7 +72,8 @@ def serve(settings: Settings, *, as_json: bool, ephemeral: bool = False, config:
         run_loop(_serve(settings, as_json=as_json, config=config))
 
 
-async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> None:
+def stopping() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -84,6 +85,11 @@ async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> N
 
     for number in _STOPPING:
         loop.add_signal_handler(number, stop_once)
+    return stop
+
+
+async def _serve(settings: Settings, *, as_json: bool, config: Path | None) -> None:
+    stop, loop = stopping(), asyncio.get_running_loop()
     with failures_told():
         async with running(settings) as hub:
             loop.add_signal_handler(signal.SIGHUP, lambda: _reload(hub, config))

@@ -3,18 +3,26 @@
 import json
 import logging
 import sys
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
 from hubkeep.limits import LOG_LINE
-from hubkeep.settings import Settings
 
 # they log every statement, or every step, of their own
 _QUIET: Final = ("aiosqlite", "alembic", "sqlalchemy", "asyncio", "aiohttp", "azure", "paho", "uamqp")
 
 
-def configure(settings: Settings) -> None:
+class LogSettings(Protocol):
+    """Of the hub, or of another process."""
+
+    @property
+    def log_level(self) -> str: ...
+    @property
+    def log_format(self) -> str: ...
+
+
+def configure(settings: LogSettings) -> None:
     """Set up the process's logging once."""
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [

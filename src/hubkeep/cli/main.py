@@ -24,6 +24,7 @@ from . import (
     modules,
     policies,
     posture,
+    token_service,
     tokens,
     transfers,
 )
@@ -143,6 +144,9 @@ app.add_typer(transfers.app, name="transfer")
 app.add_typer(configurations.app, name="configuration")
 app.add_typer(enrolments.app, name="enroll")
 app.add_typer(tokens.app, name="token")
+app.command("token-service")(token_service.token_service)
+app.add_typer(token_service.table_app, name="token-table")
+app.command("token-refusals")(token_service.token_refusals)
 app.add_typer(policies.app, name="policy")
 app.add_typer(certificates.app, name="cert")
 app.add_typer(audit.app, name="audit")

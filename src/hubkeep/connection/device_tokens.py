@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hubkeep.cloud.policies import Policies, permission_words
 from hubkeep.device.identities import Identities
-from hubkeep.errors import BadRequest, Forbidden
+from hubkeep.errors import BadRequest, DeviceDisabled, Forbidden
 from hubkeep.limits import MINTED_TOKEN_MIN, Limits
 from hubkeep.model import Permission, Policy, Principal
 from hubkeep.ports import Clock
@@ -51,7 +51,7 @@ class DeviceTokens:
         """A token for one identity that could connect now with a good one. It never outlives the asker's own.
 
         seconds: None for the usual life. policy_name: another policy's than the asker's, for an administrator alone.
-        Raises DeviceNotFound, ModuleNotFound, DeviceDisabled, BadRequest, Forbidden, PolicyNotFound.
+        Raises DeviceNotFound, ModuleNotFound, BadRequest, Forbidden, PolicyNotFound.
         """
         seconds = self._limits.minted_token if seconds is None else seconds
         if not MINTED_TOKEN_MIN.value <= seconds <= self._limits.minted_token_max:
@@ -67,7 +67,7 @@ class DeviceTokens:
                 reason=f"{identity.name} authenticates by {identity.authentication}: tokens for it are refused",
                 remedy="let it connect with its certificate, or give it symmetric keys",
             )
-        await self._authentication.acting_as(asker, device_id, module_id)  # enabled, not blocked
+        await self._check_allowed(asker, device_id, module_id)
         expires = int(self._clock.now()) + seconds
         if asker.expires:
             expires = min(expires, int(asker.expires))
@@ -75,6 +75,13 @@ class DeviceTokens:
         path = f"devices/{device_id}/modules/{module_id}" if module_id else f"devices/{device_id}"
         key = signer.secondary_key if is_secondary else signer.primary_key
         return DeviceToken(sas.make(f"{self._host_name}/{path}", key, expires, signer.name), expires, signer.name)
+
+    async def _check_allowed(self, asker: Principal, device_id: str, module_id: str) -> None:
+        """Raises BadRequest for one that is disabled or blocked: 401 would be said of the asker."""
+        try:
+            await self._authentication.acting_as(asker, device_id, module_id)
+        except DeviceDisabled as error:
+            raise BadRequest("This identity may not connect now.", reason=error.reason, remedy=error.remedy) from None
 
     def _signer(self, asker: Principal, name: str) -> Policy:
         """A policy that opens nothing but device endpoints: what signs is then no way to the registry of a device."""

@@ -35,7 +35,7 @@ class Fetching:
                 self._http.request("POST" if body else "GET", url, headers=told, data=body or None) as answer,
             ):
                 if answer.status != _OK:
-                    raise FetchFailed(f"{url} answered {answer.status}")
+                    raise FetchFailed(f"{url} answered {answer.status}", answer.status)
                 found = bytearray()
                 async for chunk in answer.content.iter_any():
                     found += chunk

@@ -56,7 +56,11 @@ class Egress(Protocol):
 
 
 class FetchFailed(Exception):
-    """What was to be fetched did not come. Its text says why, for the operator."""
+    """What was to be fetched did not come. Its text says why, for the operator. status: that of an answer; else 0."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Fetch(Protocol):

@@ -4,24 +4,24 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
 
 from hubkeep.errors import BadRequest, HeadTooLarge, HubError, MethodNotAllowed, RequestTimeout
-from hubkeep.limits import HTTP_HEAD, HTTP_HEADERS, HTTP_KEEP_ALIVE, HTTP_LINGER, KIB
+from hubkeep.limits import HTTP_HEAD, HTTP_HEADERS, HTTP_KEEP_ALIVE, HTTP_LINGER, KIB, Limits
 from hubkeep.model import LinkInfo
+from hubkeep.ports import Clock
 
-from ..admission import Ticket
+from ..admission import Admission, Ticket
 from ..peers import is_out_of_measure, link_info
 from .answers import refusal_answer, refusal_bytes, standard_headers
 from .exchange import Place
 from .proofs import LastProof
 
 if TYPE_CHECKING:
-    from .listener import HttpsListener
     from .websocket import Tunnel
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,23 @@ log = logging.getLogger(__name__)
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _READ_BUFFER: Final = 64 * KIB
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,32} /")
+
+
+class Owner(Protocol):
+    """Whose connections they are: a listener."""
+
+    admission: Admission
+    clock: Clock
+    limits: Limits
+
+    def refused(self, error: HubError, link: LinkInfo, *, identity: str, operation: str, **presented: str) -> str:
+        """Record a refusal; its tracking id."""
+
+    def connection_made(self, connection: "HttpsConnection") -> None:
+        """It is open."""
+
+    def connection_lost(self, connection: "HttpsConnection") -> None:
+        """It is gone."""
 
 
 class HttpsConnection(web.RequestHandler):
@@ -53,7 +70,7 @@ class HttpsConnection(web.RequestHandler):
         "when_lost",
     )
 
-    def __init__(self, listener: "HttpsListener", server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, listener: Owner, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             server,
             loop=loop,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from hubkeep.errors import (
-    DeviceDisabled,
     DeviceNotFound,
     ModuleNotFound,
     PolicyNotFound,
@@ -119,7 +118,7 @@ _TOKEN: Final = Described(
     text="For a service that proves devices in its own way. The policy that signs holds DeviceConnect and nothing "
     "else; the token is limited to this identity, and ends when the policy's key is replaced.",
     body=Body({JSON: TokenBody}, _LIMIT, is_required=False),
-    refusals=(DeviceNotFound, DeviceDisabled, PolicyNotFound),
+    refusals=(DeviceNotFound, PolicyNotFound),
 )
 _RULE: Final = given(AccessRule, "The rule.", ETAG)
 
