@@ -11,6 +11,7 @@ from hubkeep.connection import transports
 from hubkeep.connection.admission import Admission
 from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.doors import Door
+from hubkeep.connection.turns import Turns
 from hubkeep.errors import HubError
 from hubkeep.limits import Limits
 from hubkeep.model import LinkInfo, Networks
@@ -38,6 +39,7 @@ async def _serve(address: str, certificate: str, key: str) -> None:
         context=context,
         door=open_to_all,
         admission=admission,
+        turns=Turns(),
         backlog=100,
         handshake_within=10,
     )

@@ -14,5 +14,5 @@ def test_a_small_storm(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "storm.json").read_text())["rows"]
     assert [(row["version"], row["failed"]) for row in rows] == [("1.2", 0), ("1.3", 0)]
-    assert all(row["rate"] > 0 and row["cpu_us"] > 0 and row["p99"] > 0 for row in rows)
+    assert all(row["rate"] > 0 and row["cpu_us"] > 0 and row["ping_p99"] > 0 for row in rows)
     assert "| TLS 1.2 | 30 | 0 |" in done.stdout

@@ -44,6 +44,19 @@ def test_one_source_cannot_take_every_place() -> None:
     assert admission.admit("192.0.2.1") is None
 
 
+def test_handshakes_that_stall_keep_nobody_out(shared_hub: HubInThread) -> None:
+    hello = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=shared_hub.host_name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    content = hello.read()
+    with contextlib.ExitStack() as stack:
+        for number in range(150):
+            stalled = stack.enter_context(socket.create_connection((shared_hub.address, 8883), 10))
+            stalled.sendall(content[: len(content) // 2] if number % 2 else content)
+        assert request(shared_hub, "GET", f"/devices?{VERSION}").status == 200
+
+
 @pytest.mark.spec("L-L1")
 def test_connections_in_all_are_bounded() -> None:
     admission = Admission(Limits(), 3, never)

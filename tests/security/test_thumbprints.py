@@ -251,3 +251,17 @@ def test_more_certificates_than_anybody_needs(shared_hub: HubInThread, tmp_path:
         sock.settimeout(0.2)
         with pytest.raises(TimeoutError):
             sock.recv(1)
+
+
+def test_a_login_needs_no_temporary_file(
+    shared_hub: HubInThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = Certificate.made("no-file")
+    file = certificate.file(tmp_path)
+    register(shared_hub, "no-file", certificate.sha256)
+
+    def none(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", none)
+    assert by_mqtt(shared_hub, "no-file", file) == ACCEPTED

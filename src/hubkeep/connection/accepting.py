@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from .admission import Admission
 from .doors import Door
+from .turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,22 @@ Begin = Callable[[socket.socket], Awaitable[object]]
 
 class Acceptor:
     """Listening sockets of one port. door: judges addresses first of all. begin: shakes hands on an accepted socket and
-    makes its protocol."""
+    makes its protocol. hello_within: seconds for the first bytes of a handshake; None: there is none. turns: in which
+    handshakes begin."""
 
-    def __init__(self, sockets: Sequence[socket.socket], door: Door, admission: Admission, begin: Begin) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        door: Door,
+        admission: Admission,
+        begin: Begin,
+        turns: Turns,
+        hello_within: float | None,
+    ) -> None:
         self.sockets = tuple(sockets)
-        self._door, self._admission, self._begin = door, admission, begin
+        self._door, self._admission, self._begin, self._hello_within = door, admission, begin, hello_within
         self._loop = asyncio.get_running_loop()
+        self._turns = turns
         self._beginning: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -98,7 +109,13 @@ class Acceptor:
         try:
             if delay:
                 await asyncio.sleep(delay)
-            await self._begin(accepted)
+            if self._hello_within is not None:
+                async with asyncio.timeout(self._hello_within):
+                    await _readable(self._loop, accepted)
+                async with self._turns.handshake():
+                    await self._begin(accepted)
+            else:
+                await self._begin(accepted)
         except (OSError, ssl.SSLError, TimeoutError) as error:
             log.debug("a handshake failed: %s", error)
             accepted.close()
@@ -107,6 +124,21 @@ class Acceptor:
             raise
         finally:
             self._admission.left(address[0], address[1])
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
+    ready = loop.create_future()
+
+    def tell() -> None:
+        loop.remove_reader(accepted.fileno())
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(accepted.fileno(), tell)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(accepted.fileno())
 
 
 async def bound(address: str, port: int, backlog: int) -> Sequence[socket.socket]:

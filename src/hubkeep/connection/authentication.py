@@ -24,6 +24,7 @@ from .changes import Changes
 from .device_trust import DeviceTrust
 from .operations import BY_NAME, allowed_by, allows
 from .registration_credentials import RegistrationCredentials
+from .turns import Turns
 
 _LATE: Final = 60.0  # seconds that a certificate after its end proves anything: one request long
 _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
@@ -57,7 +58,10 @@ class Authentication:
         failed: FailedLogins,
         failed_pairs: FailedPairs,
         refuse: RecordRefusal,
+        turns: Turns | None = None,
     ) -> None:
+        """turns: in which certificates are judged."""
+        self._turns = turns or Turns()
         self._identities, self._policy, self._clock, self._limits, self._refuse = (
             identities,
             policy,
@@ -293,6 +297,8 @@ class Authentication:
         is_own: bool = False,
     ) -> Principal:
         """grace: see DeviceTrust.prove. is_own: no policy may act for the identity."""
+        if not token and link.certificates:
+            await self._turns.next()
         proved = self.changes.count
         identity = await self._identities.get(device_id, module_id)
         path = ("devices", device_id, "modules", module_id) if module_id else ("devices", device_id)

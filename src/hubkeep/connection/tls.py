@@ -92,9 +92,21 @@ class ListenerContexts:
         return (self._usual, *self._old.values())
 
 
+class _Context(ssl.SSLContext):
+    """Asks for client certificates, and does not say so.
+
+    aiofastnet 1.2 decodes the certificate of whoever showed one, by way of a temporary file, unless the context says
+    that it asks for none: a third of a login's time, on the loop, and a login that fails when the disk is full.
+    """
+
+    @property
+    def verify_mode(self) -> ssl.VerifyMode:  # type: ignore[override]  # OpenSSL is told by the callback's setting
+        return ssl.CERT_NONE
+
+
 def _context(settings: Tls, *, accept_any_client: bool, oldest: str = "") -> ssl.SSLContext:
     """oldest: a version below 1.2 that is switched on by name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
     suites = _SUITES + (_COMPAT_SUITES if settings.compat_suites else "")
@@ -108,7 +120,6 @@ def _context(settings: Tls, *, accept_any_client: bool, oldest: str = "") -> ssl
         context.set_ciphers(suites)
     context.num_tickets = 0
     if accept_any_client:
-        context.verify_mode = ssl.CERT_OPTIONAL
         openssl().SSL_CTX_set_verify(pointer(context), _VERIFY_PEER, _ACCEPT_ALL)
         _set_what_python_cannot(context)
     return context

@@ -12,6 +12,7 @@ from hubkeep.limits import SHUTDOWN_WITHIN
 from .accepting import Acceptor, Begin, bound
 from .admission import Admission
 from .doors import Door
+from .turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,14 @@ async def listen(
     context: ssl.SSLContext | None,
     door: Door,
     admission: Admission,
+    turns: Turns,
     backlog: int,
     handshake_within: float,
 ) -> Acceptor:
     """context: None for plain sockets. Raises OSError."""
     begin = _beginning(factory, context, handshake_within)
-    return Acceptor(await bound(address, port, backlog), door, admission, begin)
+    hello_within = None if context is None else handshake_within
+    return Acceptor(await bound(address, port, backlog), door, admission, begin, turns, hello_within)
 
 
 def _beginning(

@@ -33,6 +33,7 @@ from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.registration_credentials import RegistrationCredentials
 from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContexts
+from hubkeep.connection.turns import Turns
 from hubkeep.device.access import AccessLists
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.credential_uses import CredentialUses
@@ -198,6 +199,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             audit.logged_in(principal, link)
 
         trust = device_trust(certification, identities, clock)
+        turns = Turns()
         authentication = Authentication(
             registry.identities,
             policies.get if settings.policy_networks else lambda name: from_anywhere(policies.get(name)),
@@ -217,6 +219,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             failed=FailedLogins(limits, clock, source),
             failed_pairs=FailedPairs(clock, source),
             refuse=refusals.record,
+            turns=turns,
         )
         admission = Admission(
             limits, most_connections(), authentication.failed.blocked, Arrivals(limits, clock), source
@@ -408,7 +411,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         ]
         for kind, port, factory, context in wanted:
             if port is not None:
-                await listen(hub, up, kind, port, factory, context, door_of[kind], admission, limits.handshake_within)
+                within = limits.handshake_within
+                await listen(hub, up, kind, port, factory, context, door_of[kind], admission, turns, within)
         tasks.append(background.create_task(announcements.run()))  # what it tells names ports
         if listening.metrics_port is not None:
             await listen_metrics(hub, up, listening.metrics_port, health)

@@ -17,6 +17,7 @@ from hubkeep.connection.amqp.link import AmqpLink
 from hubkeep.connection.doors import Door
 from hubkeep.connection.https.connection import HttpsConnection
 from hubkeep.connection.mqtt.link import MqttLink
+from hubkeep.connection.turns import Turns
 from hubkeep.limits import OPEN_CONNECTIONS_SHARE
 from hubkeep.model import Networks, Surface, why_shut_out
 from hubkeep.ports import Clock, RecordRefusal
@@ -81,6 +82,7 @@ async def listen(
     context: Any,
     door: Door,
     admission: Admission,
+    turns: Turns,
     handshake_within: float,
 ) -> None:
     settings = hub.settings.listeners
@@ -90,6 +92,7 @@ async def listen(
         context=context,
         door=door,
         admission=admission,
+        turns=turns,
         backlog=settings.backlog,
         handshake_within=handshake_within,
     )

@@ -16,6 +16,7 @@ from hubkeep.connection.clock import SystemClock
 from hubkeep.connection.doors import Door
 from hubkeep.connection.server_certificates import ensure_server_certificates
 from hubkeep.connection.tls import ListenerContexts
+from hubkeep.connection.turns import Turns
 from hubkeep.endpoints.fetching import Fetching
 from hubkeep.endpoints.http_client import HttpClient, resolve
 from hubkeep.limits import REFUSALS_KEPT, Limits
@@ -114,6 +115,7 @@ async def running_token_service(
                 context=tls.of("https"),
                 door=Door(allowed, "https", refusals.record, clock),
                 admission=admission,
+                turns=Turns(),
                 backlog=_BACKLOG,
                 handshake_within=limits.handshake_within,
             )
