@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMPATIBILITY = Path(__file__).parent / "compatibility"
-NODE_FOLDERS = {"node": "the Node clients", "azurite": "Azurite, which stands for Azure Blob Storage,"}
+NODE_FOLDERS = {
+    "node": "the Node clients",
+    "azurite": "Azurite, which stands for Azure Blob Storage,",
+    "oidc": "oidc-provider, which people of the tests sign in with,",
+}
 SCANNER = "sslyze>=6.1"
 # command to the Debian packages that it needs
 COMMANDS = {

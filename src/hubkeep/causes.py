@@ -83,7 +83,7 @@ TOKENS: Final[Mapping[str, Cause]] = {
     ),
     "people-off": Cause(
         "A JSON web token came, and sign-in for people is not set up on this hub.",
-        "use a shared access policy, or set sign-in up",
+        "set people.issuer: hubkeep help operating/people; or use a shared access policy",
     ),
     "pair-locked-out": Cause(
         "Too many failed logins of this identity from this address: the two are refused together for a while.",
@@ -123,6 +123,71 @@ POLICIES: Final[Mapping[str, Cause]] = {
     "link-unauthorised": Cause(
         "No token on this connection allows this link.",
         "put a token for the link's address on $cbs first; one that holds the right",
+    ),
+}
+PEOPLE: Final[Mapping[str, Cause]] = {
+    "web-token-malformed": Cause(
+        "The bearer token is no signed JSON web token of three parts, or a part of it cannot be read.",
+        "send the access token as the provider gave it",
+    ),
+    "web-token-size": Cause("The web token is too long to be read.", "have the provider put fewer groups into it"),
+    "web-token-algorithm": Cause(
+        "The web token is signed by an algorithm that is not accepted, or not signed at all.",
+        "have the provider sign with one of people.algorithms",
+    ),
+    "web-token-extension": Cause(
+        "The web token insists on an extension (crit) that is not understood here.", "have the provider leave it out"
+    ),
+    "web-token-type": Cause(
+        "The token is of another type than an access token.", "send the access token, not another one"
+    ),
+    "web-token-issuer": Cause(
+        "The web token is of another issuer than people.issuer.",
+        "sign in at the issuer that people.issuer names; each letter counts, a slash at its end too",
+    ),
+    "web-token-key": Cause(
+        "The provider has no key of this id for the web token's algorithm.",
+        "get a new token; a key that the provider has just made is known here within ten seconds",
+    ),
+    "web-token-signature": Cause(
+        "The web token is not signed by the provider's key that it names.",
+        "it was changed on its way, or somebody made it up: get a new one",
+    ),
+    "provider-away": Cause(
+        "The keys of the OpenID Connect provider are not there.",
+        "look whether the hub reaches people.issuer; if its keys are at another host: people.key_hosts",
+    ),
+    "web-token-audience": Cause(
+        "The web token was made for somebody else than this hub.",
+        "ask the provider for a token for the hub, or name its audience in people.audiences",
+    ),
+    "web-token-client": Cause(
+        "The web token was made for a program that people.clients does not name.",
+        "name the client in people.clients, if it may ask the hub",
+    ),
+    "web-token-times": Cause(
+        "The web token has no end, or one of its times is none.", "have the provider put exp into it, in seconds"
+    ),
+    "web-token-expired": Cause(
+        "The web token's end, and the grace after it, are over.", "get a new one; check the hub's clock"
+    ),
+    "web-token-early": Cause("The web token begins later than now.", "check the clocks of the hub and of the provider"),
+    "web-token-names-nobody": Cause("The web token names nobody (sub).", "have the provider put sub into it"),
+    "role-missing": Cause(
+        "The person has no role that lets them do this.",
+        "hubkeep access role assign NAME --role ROLE --person SUB, or --claim groups=NAME",
+    ),
+    "role-for-other-devices": Cause(
+        "The person may do this at some devices only, and this is none of them.",
+        "hubkeep access role list tells which devices each role is for",
+    ),
+    "role-for-some-devices": Cause(
+        "The person may do this at some devices only, and it is about the whole hub.",
+        "ask with a role that is not limited to some devices",
+    ),
+    "closed-to-people": Cause(
+        "The operation is for devices and policies: no role of a person opens it.",
+        "use the device's own credential, or a shared access policy",
     ),
 }
 IDENTITIES: Final[Mapping[str, Cause]] = {
@@ -411,6 +476,7 @@ CLASSES: Final[Mapping[str, Cause]] = {
 CAUSES: Final[Mapping[str, Cause]] = {
     **TOKENS,
     **POLICIES,
+    **PEOPLE,
     **IDENTITIES,
     **CERTIFICATES,
     **PROTOCOLS,
@@ -422,6 +488,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
 GROUPS: Final[Mapping[str, Mapping[str, Cause]]] = {
     "Tokens": TOKENS,
     "Policies": POLICIES,
+    "People": PEOPLE,
     "Identities": IDENTITIES,
     "Certificates": CERTIFICATES,
     "Protocols": PROTOCOLS,

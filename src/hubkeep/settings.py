@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 import pydantic
 import pydantic_settings
@@ -205,6 +206,75 @@ class Provisioning(_Section):
         return networks
 
 
+class GivenRole(_Section):
+    """A role for whoever's token holds ``value`` in ``claim``."""
+
+    role: Literal["reader", "contributor", "registry-contributor", "twin-contributor", "administrator"] = Field(
+        description="What they may do."
+    )
+    claim: str = Field("roles", min_length=1, description="Of the token; realm_access.roles for one in another.")
+    value: str = Field(min_length=1, description="What the claim must be, or hold in its list.")
+    devices: str = Field("", description="Only for devices that meet this condition: tags.hall = 3.")
+
+
+class People(_Section):
+    """Sign-in for people, and for programs with a token of their own, by an OpenID Connect provider."""
+
+    issuer: str = Field(
+        "",
+        description="The provider, exactly as it calls itself, like https://login.example.com/realms/plant. The hub "
+        "may then reach this host, private or not. Plain HTTP only for one on this machine. Empty: nobody signs in.",
+    )
+    key_hosts: tuple[str, ...] = Field(
+        (), description="Other hosts that the provider keeps its keys at, which the hub may then reach as well."
+    )
+    trust_file: Path | None = Field(
+        None, description="Root certificates (PEM) that prove the provider, besides those of the system."
+    )
+    audiences: tuple[str, ...] = Field(
+        ("https://iothubs.azure.net",),
+        description="What tokens must be made for; a slash at the end is passed over. SDKs ask for the default, those "
+        "of Event Hubs for https://eventhubs.azure.net.",
+    )
+    clients: tuple[str, ...] = Field(
+        (), description="Programs that tokens may be made for (azp, client_id); none: any that the provider has."
+    )
+    algorithms: tuple[Literal["RS256", "PS256", "ES256"], ...] = Field(
+        ("RS256", "PS256", "ES256"), min_length=1, description="Of signatures."
+    )
+    name_claim: str = Field("preferred_username", description="How people are shown in the audit, beside their sub.")
+    roles: tuple[GivenRole, ...] = Field(
+        (), description="Who may do what, besides hubkeep access role: each with role, claim, value and devices."
+    )
+    client_id: str = Field("", description="The public client for hubkeep login and for the browser.")
+    scopes: tuple[str, ...] = Field(
+        ("openid", "profile", "offline_access"), description="What hubkeep login and the browser ask the provider for."
+    )
+    resource: str = Field(
+        "",
+        description="Sent when people sign in (RFC 8707), if the provider needs it to make tokens for the hub.",
+    )
+
+    @pydantic.field_validator("issuer")
+    @classmethod
+    def _is_an_issuer(cls, issuer: str) -> str:
+        if not issuer:
+            return issuer
+        parts = urlsplit(issuer)
+        if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+            raise ValueError("an https address without user, query and fragment")
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_this_machine(parts.hostname)):
+            raise ValueError("an https address; plain HTTP is for a provider on this machine alone")
+        return issuer
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Egress(_Section):
     """Whom the hub may reach by itself, as the containers of import and export jobs. Redirects are never followed."""
 
@@ -310,6 +380,7 @@ class Settings(pydantic_settings.BaseSettings):
     events: Events = Events()
     files: Files = Files()
     provisioning: Provisioning = Provisioning()
+    people: People = People()
     egress: Egress = Egress()
     certificates: Certificates = Certificates()
     sealing: Sealing = Sealing()

@@ -93,6 +93,7 @@ def test_what_is_open_to_anybody_says_why() -> None:
         "admin/trust-bundle",
         "trust/bundle",
         "files/write",
+        "people/sign-in",
         "revocation/list",
         "revocation/ask",
         "revocation/ask/get",

@@ -4,6 +4,7 @@ import base64
 import itertools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,8 +16,10 @@ from conversations.https_peer import VERSION, request
 from hubkeep.model import Permission, Policy
 from hubkeep.testing import HubInThread
 from hubkeep.wire import sas
+from sign_in import KeyServer
 
 PERMISSIONS: Final[Mapping[str, Any]] = tomllib.loads((Path(__file__).parent / "permissions.toml").read_text())
+PEOPLE: Final[Mapping[str, Any]] = PERMISSIONS["people"]
 DEVICE, OTHER, CERTIFIED, MODULE, TWIN = "press-07", "press-08", "gate-01", "vision", "lamp"
 EVENTS: Final = "hubkeep-events"
 _WORDS: Final = {
@@ -40,6 +43,7 @@ class Credential(NamedTuple):
     """token: as it is presented; empty for none. certificate: of the client, PEM.
 
     is_policy: of a genuine policy, which holds ``rights``. identity: path of the one whose own credential it is.
+    role: of a person's web token, empty for a person without any. devices: the only one that the role is for.
     scope: path that it is limited to. of_events: signed as Event Hubs clients do, which opens the event endpoint alone.
     """
 
@@ -51,6 +55,8 @@ class Credential(NamedTuple):
     scope: tuple[str, ...] = ()
     of_events: bool = False
     is_policy: bool = False
+    role: str | None = None
+    devices: str = ""
 
     def may(self, right: str, path: Sequence[str], identity: tuple[str, ...] = ()) -> bool:
         """path: of the address, literals in lower case. identity: whose the address is, for the right ``identity``."""
@@ -70,12 +76,29 @@ class Credential(NamedTuple):
             return False
         return any(each in self.rights or (each == "all" and self.rights >= ALL) for each in right.split(" or "))
 
+    @property
+    def is_genuine(self) -> bool:
+        return self.is_policy or bool(self.identity) or bool(self.rights) or self.role is not None
+
+    def person_may(self, need: str | None, *, device: str = "", many: bool = False) -> bool:
+        """need: in the words of [people]. device: that the address names. many: it keeps to devices within reach."""
+        assert self.role is not None
+        if need in {"open", "signed-in"}:
+            return True
+        if need is None or not self.role:
+            return False
+        held = PEOPLE["roles"][self.role].split(" ")
+        for action in need.split(" and "):
+            if action not in held and (action == "hub" or not any(fnmatchcase(action, each) for each in held)):
+                return False
+        return not self.devices or many or device == self.devices
+
 
 class Subjects:
     """Two devices with keys, one with a certificate, and modules of the first, on one hub."""
 
-    def __init__(self, hub: HubInThread, folder: Path) -> None:
-        self.hub, self.folder = hub, folder
+    def __init__(self, hub: HubInThread, folder: Path, provider: KeyServer) -> None:
+        self.hub, self.folder, self.provider = hub, folder, provider
         hub.create_device(DEVICE)
         hub.create_device(OTHER)
         self.certificate = Certificate.made(CERTIFIED)
@@ -111,7 +134,14 @@ class Subjects:
             yield Credential(f"policy {name}", token, rights=rights, is_policy=True)
 
     def all(self) -> list[Credential]:
-        return [*self.policies(), *self._narrowed(), *self._identities(), *self._certified(), *self._worthless()]
+        return [
+            *self.policies(),
+            *self._narrowed(),
+            *self._identities(),
+            *self._certified(),
+            *self.people(),
+            *self._worthless(),
+        ]
 
     def _narrowed(self) -> Iterator[Credential]:
         for path in ((DEVICE,), (OTHER,), (DEVICE, "modules", MODULE)):
@@ -139,6 +169,18 @@ class Subjects:
             scope=narrow,
         )
 
+    def people(self) -> Iterator[Credential]:
+        """Each role, for the whole hub and for one device; and somebody without any."""
+        yield Credential("person without a role", self._web_token(), role="")
+        for role in PEOPLE["roles"]:
+            yield Credential(f"person who is {role}", self._web_token(role), role=role)
+            if role != "administrator":
+                limited = self._web_token(f"{role} of {DEVICE}")
+                yield Credential(f"person who is {role} of {DEVICE}", limited, role=role, devices=DEVICE)
+
+    def _web_token(self, *roles: str) -> str:
+        return f"Bearer {self.provider.signed(roles=list(roles), sub='-'.join(roles) or 'nobody')}"
+
     def _certified(self) -> Iterator[Credential]:
         file = self.certificate.file(self.folder)
         own = ("devices", CERTIFIED)
@@ -158,6 +200,8 @@ class Subjects:
             "none": "",
             "no token at all": "Bearer",
             "a web token": "Bearer e30.e30.e30",
+            "expired web token": f"Bearer {self.provider.signed(roles=['administrator'], exp=1)}",
+            "web token for somebody else": f"Bearer {self.provider.signed(roles=['administrator'], aud='x')}",
             "a password": "Basic " + base64.b64encode(b"iothubowner:" + owner).decode(),
             "expired policy token": hub.token(seconds=-400),
             "policy token for another hub": self._token("hub.example.net", owner, "iothubowner"),
@@ -201,5 +245,12 @@ def told(wrong: Sequence[str], cases: int, least: int) -> None:
 
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
-    with HubInThread() as hub:
-        yield Subjects(hub, tmp_path_factory.mktemp("credentials"))
+    with KeyServer() as provider, HubInThread(people=provider.settings(roles=list(given_roles()))) as hub:
+        yield Subjects(hub, tmp_path_factory.mktemp("credentials"), provider)
+
+
+def given_roles() -> Iterator[dict[str, str]]:
+    for role in PEOPLE["roles"]:
+        yield {"role": role, "value": role}
+        if role != "administrator":
+            yield {"role": role, "value": f"{role} of {DEVICE}", "devices": f"deviceId = '{DEVICE}'"}

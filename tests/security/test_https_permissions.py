@@ -13,13 +13,25 @@ from conversations.https_peer import VERSION, request
 from conversations.mqtt_peer import tls_socket
 from hubkeep.connection.operations import OPERATIONS
 from hubkeep.testing import HubInThread
-from security.credentials import CERTIFIED, DEVICE, MODULE, PERMISSIONS, Credential, Subjects, subjects, told
+from security.credentials import (
+    CERTIFIED,
+    DEVICE,
+    MODULE,
+    OTHER,
+    PEOPLE,
+    PERMISSIONS,
+    Credential,
+    Subjects,
+    subjects,
+    told,
+)
 
 __all__ = ["subjects"]
 
 LISTED: Final[Mapping[str, str]] = PERMISSIONS["https"]
 VERBS: Final = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS")
 VALUES: Final = {"id": DEVICE, "device": DEVICE, "module": MODULE, "part": MODULE}
+OF_ADMINISTRATORS: Final = ("all", "all or CF", "EW", "ER", "SW", "SR")
 CONNECTIONS: Final = 8
 AT_ONCE: Final = 25  # requests sent before the first answer is read
 UNKNOWN: Final = (
@@ -120,6 +132,7 @@ def harmless(path: str) -> str:
 
 
 def cases_of(credential: Credential) -> Iterator[Case]:
+    """Of devices and policies."""
     there = built()
     for address, right in LISTED.items():
         method, path = address.split(" ")
@@ -130,6 +143,20 @@ def cases_of(credential: Credential) -> Iterator[Case]:
             identity = ("devices", device, *(("modules", MODULE) if "/modules/" in path else ()))
             allowed = credential.may(right, words, identity) if normal(address) in there else None
             yield Case(credential, method, harmless(target), allowed, right)
+
+
+def cases_of_person(credential: Credential) -> Iterator[Case]:
+    """At the person's own devices and at others; a device that is not there is as another's."""
+    there, many = built(), PEOPLE["many"]["addresses"]
+    for address, right in LISTED.items():
+        method, path = address.split(" ")
+        of_administrators = "hub" if right in OF_ADMINISTRATORS else None
+        need = right if right == "open" else PEOPLE["https"].get(address, of_administrators)
+        for device in (DEVICE, OTHER, "no-such-device") if "{id}" in path else (DEVICE,):
+            target = filled(path, {**VALUES, "id": device})
+            named = device if "{id}" in path else ""
+            allowed = credential.person_may(need, device=named, many=address in many)
+            yield Case(credential, method, harmless(target), allowed if normal(address) in there else None, right)
 
 
 def unlisted(credential: Credential) -> Iterator[Case]:
@@ -150,9 +177,13 @@ def fault(case: Case, answer: Answer) -> str:
         return "" if status in {404, 405} else f"{shown}, though no row has it"
     if case.allowed:
         return "" if status != 401 and (status < 500 or status == 501) else f"{shown}, though it may"
-    is_genuine = case.credential.is_policy or bool(case.credential.identity)
-    names = {"IotHubUnauthorizedAccess", "IotHubUnauthorized"} if is_genuine else {"IotHubUnauthorized"}
-    if case.credential.is_policy and case.right not in {"identity", "registrant", "enrolling"}:
+    credential = case.credential
+    names = {"IotHubUnauthorizedAccess", "IotHubUnauthorized"} if credential.is_genuine else {"IotHubUnauthorized"}
+    if (credential.is_policy or credential.role is not None) and case.right not in {
+        "identity",
+        "registrant",
+        "enrolling",
+    }:
         names = {"IotHubUnauthorizedAccess"}
     return "" if status == 401 and code in names else f"{shown}, though it may not"
 
@@ -166,7 +197,9 @@ def state(hub: HubInThread) -> str:
 
 @pytest.mark.spec("S-14", "L-I4", "L-R7")
 def test_every_credential_at_every_address(subjects: Subjects) -> None:
-    cases = [case for credential in subjects.all() for case in cases_of(credential)]
+    cases = [
+        case for each in subjects.all() for case in (cases_of_person(each) if each.role is not None else cases_of(each))
+    ]
     random.Random(7).shuffle(cases)  # the same order each time
     before = state(subjects.hub)
     wrong = [text for case, answer in answers(subjects.hub, cases) if (text := fault(case, answer))]
@@ -177,8 +210,9 @@ def test_every_credential_at_every_address(subjects: Subjects) -> None:
 @pytest.mark.spec("L-H5")
 def test_verbs_and_addresses_of_no_row_are_nobodys(subjects: Subjects) -> None:
     whole = subjects.all()
-    some = [each for each in whole if each.name in {"policy RR-RW-SC-DC", "policy RW-SC-DC", "device's token", "none"}]
-    assert len(some) == 3
+    names = {"policy RR-RW-SC-DC", "policy RW-SC-DC", "device's token", "none", "person who is administrator"}
+    some = [each for each in whole if each.name in names]
+    assert len(some) == 4
     cases = [case for credential in some for case in unlisted(credential)]
     wrong = [text for case, answer in answers(subjects.hub, cases) if (text := fault(case, answer))]
     told(wrong, len(cases), 800)

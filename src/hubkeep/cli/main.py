@@ -24,6 +24,7 @@ from . import (
     modules,
     policies,
     posture,
+    roles,
     token_service,
     tokens,
     transfers,
@@ -135,6 +136,7 @@ for command in (device_messages.send, device_messages.messages, device_messages.
     devices.app.command()(command)
 devices.app.command()(access.expire)
 app.add_typer(devices.app, name="device")
+access.app.add_typer(roles.app, name="role")
 app.add_typer(access.app, name="access")
 app.add_typer(keys.app, name="key")
 app.add_typer(events.app, name="events")

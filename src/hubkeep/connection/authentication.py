@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from hubkeep.cloud.roles import Reach
 from hubkeep.device.provisioning.tpm import TpmKeys
 from hubkeep.errors import DeviceDisabled, Forbidden, HubError, Unauthorized
 from hubkeep.limits import REFUSAL_AFTER, Limits
@@ -18,11 +19,12 @@ from hubkeep.model import Identity, KeySlot, LinkInfo, Permission, Policy, Princ
 from hubkeep.ports import Clock, IdentityStore, RecordRefusal
 from hubkeep.wire import sas
 
-from . import client_certificates, presented
+from . import client_certificates, presented, web_tokens
 from .admission import FailedLogins, FailedPairs
 from .changes import Changes
 from .device_trust import DeviceTrust
-from .operations import BY_NAME, allowed_by, allows
+from .operations import BY_NAME, Operation, allowed_by, allows
+from .people import People
 from .registration_credentials import RegistrationCredentials
 from .turns import Turns
 
@@ -33,6 +35,7 @@ _BY_CERTIFICATE: Final = ("selfSigned", "certificateAuthority")
 class Authentication:
     """host_names: every name that tokens may be signed for. policy: looks up a shared access policy by name.
 
+    people: proves them, and what they may.
     registrations: proves devices to the provisioning service; None where there is none. access: why a device
     (by id, and by the authority that vouched for its certificate) may not be here though its credential is good. used:
     hears of every good credential. accepted: the same, and the token that was shown, if one was. used_right: hears by
@@ -46,6 +49,7 @@ class Authentication:
         trust: DeviceTrust,
         registrations: RegistrationCredentials | None = None,
         *,
+        people: People,
         host_names: Iterable[str],
         events_name: str,
         clock: Clock,
@@ -70,6 +74,7 @@ class Authentication:
             refuse,
         )
         self._trust, self._registrations = trust, registrations
+        self._people = people
         self._hosts = frozenset(name.lower() for name in host_names)
         self._events_name = events_name
         self.changes, self._access, self.used = changes, access, used
@@ -158,7 +163,12 @@ class Authentication:
         return found.blob
 
     async def service(self, token: str | None, link: LinkInfo, *, operation: str) -> Principal:
-        """A back end that shows a policy's token, signed with the decoded key. Raises Unauthorized, recorded."""
+        """A back end that shows a policy's token, signed with the decoded key, or a person's web token.
+
+        Raises Unauthorized, recorded.
+        """
+        if (bearer := web_tokens.in_header(token)) is not None:
+            return await self.person(bearer, link, operation=operation)
         name, began = "", _now()
         try:
             parsed = presented.parsed(token)
@@ -168,14 +178,11 @@ class Authentication:
             raise await self._refused(error, began, link, name, operation, token) from None
 
     async def cbs(self, token: str, link: LinkInfo) -> Principal:
-        """A token put on ``$cbs``: its own ``sr`` tells whose it is, never the request's name or type."""
+        """A token put on ``$cbs``: it tells itself whose it is, never the request's name or type."""
+        if (bearer := web_tokens.in_put_token(token)) is not None:
+            return await self.person(bearer, link, operation="cbs")
         name, began = "", _now()
         try:
-            text = token[7:] if token[:7].lower() == "bearer " else token
-            if text.count(".") == 2 and " " not in text:
-                raise Unauthorized(
-                    cause="people-off", reason="a JSON web token; sign-in for people is not set up on this hub"
-                )
             parsed = presented.parsed(token)
             if parsed.skn:
                 name = f"policy {parsed.skn}"
@@ -185,6 +192,21 @@ class Authentication:
             return self._noted(await self._device(device_id, module_id, token, link), link, token)
         except HubError as error:
             raise await self._refused(error, began, link, name, "cbs", token) from None
+
+    async def person(self, token: str, link: LinkInfo, *, operation: str) -> Principal:
+        """Whom the provider's token names: a person, or a program with an account of its own.
+
+        Raises Unauthorized, recorded.
+        """
+        name, began, proved = "", _now(), self.changes.count
+        try:
+            claims = await self._people.signed(token)
+            name = self._people.name_in(claims)
+            principal = self._people.principal(claims, proved)
+        except HubError as error:
+            raise await self._refused(error, began, link, name, operation, f"Bearer {token}") from None
+        self._accepted(principal, token, link)
+        return principal
 
     async def plain(self, user: str, password: str, link: LinkInfo) -> Principal:
         """SASL PLAIN (service-protocols 1.7, device-protocols 4.2). Any hub label is taken: the token's sr decides."""
@@ -255,19 +277,21 @@ class Authentication:
         """Record, and wait until the same time after ``began`` as every other refusal. pair: what failures are counted
         for, if it is another than ``name``.
         """
-        presented = {} if token else dict(client_certificates.described(link.certificates))
-        if token:
+        shown = {} if token else dict(client_certificates.described(link.certificates))
+        if token and (web_token := web_tokens.in_header(token)) is not None:
+            shown = web_tokens.told_of(web_token)
+        elif token:
             try:
                 parsed = sas.parse(token)
-                presented = {"sr": parsed.sr, "se": parsed.se, "skn": parsed.skn}
+                shown = {"sr": parsed.sr, "se": parsed.se, "skn": parsed.skn}
             except sas.TokenRefused:
-                presented = {"token": f"{len(token)} characters that are no shared access signature"}
+                shown = {"token": f"{len(token)} characters that are no shared access signature"}
         if not isinstance(error, DeviceDisabled):  # its credential was good: nobody is guessing
             address = link.peer.rpartition(":")[0]
             self.failed.note(address)
             if name:
                 self._failed_pairs.note(address, pair or name)
-        self._refuse(error, link, identity=name, operation=operation, **presented)
+        self._refuse(error, link, identity=name, operation=operation, **shown)
         await asyncio.sleep(began + REFUSAL_AFTER.value / 1000 - _now())
         return error
 
@@ -544,6 +568,8 @@ class Authentication:
             error = Unauthorized(
                 cause="authorisation-expired", reason="the authorisation has expired", remedy="renew the token"
             )
+        elif principal.person is not None:
+            error = None if self.may(principal, row, segments) else self._people.no_role(principal, operation)
         elif not allows(principal.permissions, row):
             needed = " or ".join(str(each.name) for each in row.any_of)
             error = Forbidden(
@@ -557,13 +583,44 @@ class Authentication:
         if principal.policy:
             self._used_right(principal, allowed_by(principal.permissions, row), link)
 
+    async def reach(
+        self, principal: Principal, operation: str, segments: tuple[str, ...], device_id: str, link: LinkInfo
+    ) -> Reach | None:
+        """``authorize``, for what may be for some devices only. None: everywhere. Else the operation keeps to what it
+        gets. device_id: the one that the address names; empty for none.
+
+        Raises Forbidden or Unauthorized, recorded.
+        """
+        if principal.person is None or self.expired(principal):
+            self.authorize(principal, operation, segments, link)
+            return None
+        try:
+            return await self._people.reach(principal, operation, device_id)
+        except Forbidden as error:
+            self._refuse(error, link, identity=principal.name, operation=operation, path="/".join(segments))
+            raise
+
+    async def check_device(self, principal: Principal, operation: str, device_id: str) -> None:
+        """Of a link on which each message names its device. Raises Forbidden, which is the caller's to record."""
+        if principal.person is not None:
+            await self._people.check_device(principal, operation, device_id)
+
+    def may(self, principal: Principal, row: Operation, path: tuple[str, ...]) -> bool:
+        """Permission and scope, or a role that is for the whole hub; where each message is asked for, for any of it."""
+        if principal.person is not None:
+            return self._people.may(principal, row.name)
+        return allows(principal.permissions, row) and sas.covers(principal.scope, path)
+
     def expired(self, principal: Principal) -> bool:
         """Whether the token's expiry plus the grace (device-protocols 2.6), or the certificate's end, has passed."""
         return bool(principal.expires) and self._clock.now() > self.lapses(principal)
 
-    def is_spent(self, principal: Principal) -> bool:
-        """Whether it has expired, or what its credential stood on is other than when it was proved."""
-        return self.expired(principal) or self.changes.since(principal) is not None
+    def is_spent(self, principal: Principal, operation: str) -> bool:
+        """Whether it has expired, what its credential stood on is other than when it was proved, or the person who
+        began ``operation`` has no role for it any more."""
+        if self.expired(principal) or self.changes.since(principal) is not None:
+            return True
+        return principal.person is not None and not self.may(principal, BY_NAME[operation], ())
 
     def lapses(self, principal: Principal) -> float:
         """Unix seconds when its links must go: a token has a grace, a certificate has none (P-41). 0: never."""

@@ -29,6 +29,8 @@ _REGISTER = (Permission.REGISTER,)
 _ENROLMENTS = (Permission.ENROLMENT_READ,)
 _ENROL = (Permission.ENROLMENT_WRITE,)
 
+_ANY = (*_READ, *_SERVICE, *_DEVICE, *_ENROLMENTS, Permission.REGISTRATION_READ, Permission.PROVISIONING_CONFIG)
+
 OPERATIONS: tuple[Operation, ...] = (
     # identities and statistics
     Operation("devices/list", "https", "GET /devices", _READ),
@@ -264,6 +266,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/policies/put", "https", "PUT /api/policies/{name}", _ALL),
     Operation("admin/policies/delete", "https", "DELETE /api/policies/{name}", _ALL),
     Operation("admin/policies/regenerate", "https", "POST /api/policies/{name}/regenerate", _ALL),
+    Operation("admin/roles/list", "https", "GET /api/roles", _ALL, "who has them"),
+    Operation("admin/roles/put", "https", "PUT /api/roles/{name}", _ALL, "give one"),
+    Operation("admin/roles/delete", "https", "DELETE /api/roles/{name}", _ALL, "take one away"),
+    Operation("people/self", "https", "GET /api/self", _ANY, "who asks, and what they may"),
+    Operation("people/sign-in", "https", "GET /api/sign-in", (), "where people sign in"),
     Operation("admin/sealing", "https", "GET /api/sealing", _ALL, "never a key"),
     Operation("admin/sealing/reseal", "https", "POST /api/sealing/reseal", _ALL),
     Operation("admin/posture", "https", "GET /api/posture", _READ, "what is weak, with names of devices; never a key"),

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from hubkeep.errors import BadRequest, QueryInvalid, Throttled
+from hubkeep.errors import BadRequest, Forbidden, QueryInvalid, Throttled
 from hubkeep.limits import QUERY_GROUPS, QUERY_NESTING, QUERY_SECONDS, QUERY_TEXT
 from hubkeep.model import Narrowing, Primitive, TwinPart
 from hubkeep.ports import Clock, ConfigurationStore, FleetRow, FleetStore, JobStore
@@ -87,14 +87,17 @@ class FleetQueries:
         self._fleet, self._jobs, self._configurations = fleet, jobs, configurations
         self._count_messages, self._clock = count_messages, clock
 
-    async def run(self, text: str, most: int, continuation: str = "") -> Page:
-        """One page of at most ``most`` rows. continuation: of the page before.
+    async def run(self, text: str, most: int, continuation: str = "", within: Sequence[str] = ()) -> Page:
+        """One page of at most ``most`` rows. continuation: of the page before. within: conditions of which devices must
+        meet one, or they are not there for who asks.
 
         A page may be shorter than asked, even empty, and still have a next one: a page takes two seconds at most.
         Raises QueryInvalid; BadRequest for a continuation that is none of this query; Throttled for a total that
-        takes too long.
+        takes too long; Forbidden for rows that are no devices, where ``within`` is about them.
         """
         query = self.parse(text)
+        if within:
+            query = _limited(query, [self.parse_target(each) for each in within])
         position = _position(text, continuation)
         if query.source == "devices.jobs":
             return await self._parts_of_jobs(query, position, most)
@@ -240,6 +243,23 @@ class FleetQueries:
 
     def _deadline(self) -> float:
         return self._clock.monotonic() + QUERY_SECONDS.value
+
+
+def _limited(query: Query, to: Sequence[Query]) -> Query:
+    """The query of those rows that one of ``to`` is about. Raises Forbidden."""
+    if query.source != "devices":
+        raise Forbidden(
+            cause="role-for-some-devices",
+            reason=f"a query of {query.source} by somebody who may see some devices only",
+            remedy="ask for devices, or with a role that is not limited to some",
+        )
+    conditions = [each.where for each in to]
+    if any(each is None for each in conditions):
+        return query
+    alternatives = tuple(each for each in conditions if each is not None)
+    limit = alternatives[0] if len(alternatives) == 1 else Junction("OR", alternatives)
+    where = limit if query.where is None else Junction("AND", (query.where, limit))
+    return msgspec.structs.replace(query, where=where)
 
 
 def narrowed(where: Expression | None) -> list[Narrowing]:

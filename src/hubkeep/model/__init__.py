@@ -34,6 +34,7 @@ from .job import JOB_ENDED, Job, JobCounts, JobPart, JobStatus, JobType, PartSta
 from .message import Message, SystemProperties
 from .method import MethodAnswer, MethodCall
 from .networks import Networks, parse_networks, why_shut_out
+from .person import Person, RoleAssignment, RoleName
 from .policy import Permission, Policy, PolicyKeysMade
 from .posture import (
     Burst,
@@ -170,6 +171,7 @@ __all__ = [
     "Outcome",
     "PartStatus",
     "Permission",
+    "Person",
     "Policy",
     "PolicyFacts",
     "PolicyKeysMade",
@@ -195,6 +197,8 @@ __all__ = [
     "RevocationMode",
     "RevocationReason",
     "RightUse",
+    "RoleAssignment",
+    "RoleName",
     "ServerChain",
     "Status",
     "Substatus",

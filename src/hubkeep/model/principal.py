@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from .person import Person
 from .policy import Permission
 from .registration import RegistrationCredential
 
@@ -37,7 +38,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     key: which of two keys or thumbprints matched.
     proved: the count of changes (connection/changes.py) from before its credential was looked at.
     registration: what proved a device to the provisioning service, for which it is no identity yet.
-    auth_scope, auth_type: how events tell it (service-protocols 5.6): hub, device or module; sas, symkey or x509.
+    person: whom a provider's token names; their roles are looked up anew with each operation (cloud/roles.py).
+    auth_scope, auth_type: how events tell it (service-protocols 5.6): hub, device or module; sas, symkey or x509; jwt
+        is of people, who send no events.
     """
 
     permissions: Permission
@@ -48,12 +51,13 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     scope: tuple[str, ...] = ()
     expires: float = 0.0
     auth_scope: Literal["hub", "device", "module"] = "hub"
-    auth_type: Literal["sas", "symkey", "x509"] = "sas"
+    auth_type: Literal["sas", "symkey", "x509", "jwt"] = "sas"
     key: Literal["primary", "secondary", ""] = ""
     authority: str = ""
     proved: int = 0
     registration: RegistrationCredential | None = None
     marks: tuple[str, ...] = ()
+    person: Person | None = None
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -63,7 +67,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The identity or the policy, as people write it."""
+        """The identity, the policy or the person, as people write it."""
+        if self.person is not None:
+            name, subject = self.person.name, self.person.subject
+            return f"person {name} ({subject})" if name != subject else f"person {subject}"
         if self.policy:
             return f"policy {self.policy}"
         if self.registration is not None:

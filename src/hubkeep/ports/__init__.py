@@ -53,7 +53,7 @@ from .identities import (
     TwinEdit,
     TwinStore,
 )
-from .operators import AuditQuery, AuditStore, PolicyStore, RecordRefusal, RefusalStore, ReplayStore
+from .operators import AuditQuery, AuditStore, PolicyStore, RecordRefusal, RefusalStore, ReplayStore, RoleStore
 from .posture import FleetPosture, HubPosture, PostureStore
 from .queues import Ended, FeedbackStore, MessageQueue, StoredSession, SubscriptionStore
 from .surroundings import (
@@ -134,6 +134,7 @@ __all__ = [
     "ReplayStore",
     "RetentionStore",
     "RevocationListStore",
+    "RoleStore",
     "Seal",
     "SealedRecords",
     "SigningKeys",

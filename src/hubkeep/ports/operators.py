@@ -13,6 +13,7 @@ from hubkeep.model import (
     Policy,
     Refusal,
     Replay,
+    RoleAssignment,
 )
 
 
@@ -22,6 +23,17 @@ class PolicyStore(Protocol):
     async def put(self, policy: Policy) -> None: ...
 
     async def delete(self, name: str) -> None: ...
+
+
+class RoleStore(Protocol):
+    """Which people have which roles."""
+
+    async def all(self) -> Sequence[RoleAssignment]: ...
+
+    async def put(self, assignment: RoleAssignment) -> None:
+        """Create or replace, by name; durable on return. Raises StoreUnavailable."""
+
+    async def remove(self, name: str) -> None: ...
 
 
 class ReplayStore(Protocol):

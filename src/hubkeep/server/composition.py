@@ -28,6 +28,7 @@ from hubkeep.connection.event_encoding import AmqpEventEncoding, described
 from hubkeep.connection.https.files import FileUpload
 from hubkeep.connection.https.health import HealthPages
 from hubkeep.connection.https.listener import HttpsListener
+from hubkeep.connection.https.people import PeopleSurface
 from hubkeep.connection.https.roots import RootSurface
 from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.registration_credentials import RegistrationCredentials
@@ -79,6 +80,7 @@ from .fleet_moves import egress_of, fleet_moves
 from .health import samples, status, unhealthy
 from .hub import Hub
 from .listening import doors, listen, listen_metrics, most_connections, see_off
+from .people import opened_sign_in
 from .posture import HubState, in_turn, opened_posture
 from .provisioning import open_provisioning
 from .sealing import open_ring, resealing
@@ -173,6 +175,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         credential_uses = CredentialUses(registry.credential_uses, groups, bus, clock)
         right_uses = RightUses(registry.posture, clock)
         sessions = Sessions(bus, changes, access.refusal, clock, limits)
+        sign_in = await opened_sign_in(settings, registry, groups, bus, clock, limits, up)
         names = host_names(settings)
         rollover = opened_rollover(settings, names, clock, limits)
         proofs = TrustProofs(registry.trust_proofs, clock)
@@ -207,6 +210,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             RegistrationCredentials(
                 provisioning.enrolments, provisioning.proofs, certification.denials.find, trust.check_revocation, clock
             ),
+            people=sign_in.people,
             host_names=[*names, rollover.canary_name] if rollover.canary_name else names,
             events_name=settings.events.name,
             clock=clock,
@@ -325,6 +329,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 lambda: hub.ports["mqtt"],
             ),
             posture=posture,
+            people=PeopleSurface(sign_in.people.roles, settings.people),
             status=lambda: status(hub, event_log, registry, sessions, retention.now),
             settle=activity.settle,
             file_upload=file_upload,
@@ -384,6 +389,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         tasks.append(background.create_task(every(60.0, retaining.run, "retention", sooner=retention.changed)))
         if settings.posture.daily:
             tasks.append(background.create_task(every(600.0, posture.run_daily, "posture")))
+        if sign_in.keys is not None:
+            tasks.append(background.create_task(every(60.0, sign_in.keys.renew, "keys of the provider")))
         if file_upload is not None:
             tasks.append(background.create_task(every(60.0, file_upload.files.sweep, "uploads")))
         tasks.append(background.create_task(_scrub(event_log)))

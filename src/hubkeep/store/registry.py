@@ -52,6 +52,7 @@ from .registrations import SqlRegistrations
 from .replays import SqlReplays
 from .resealing import SqlSealed
 from .retention import SqlRetention
+from .roles import SqlRoles
 from .start_failures import DataDirectoryInUse, NotPermitted, SchemaTooNew, is_about_permission
 from .tables import HEAD
 from .transfers import SqlTransfers
@@ -102,6 +103,7 @@ class Registry:
         self.denials = SqlDenials(writer, reading)
         self.revocation_lists = SqlRevocationLists(writer, reading)
         self.access = SqlAccess(writer, reading)
+        self.roles = SqlRoles(writer, reading)
         self.credential_uses = SqlCredentialUses(writer, reading)
         self.trust_proofs = SqlTrustProofs(writer, reading)
         self.refusals = SqlRefusals(writer, reading)

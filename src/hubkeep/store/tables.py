@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0038"  # the newest migration
+HEAD: Final = "0039"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -526,6 +526,20 @@ ACCESS_RULE: Final = Table(
     Column("ends", Float, nullable=False),
     Column("created", Float, nullable=False),
     Column("etag", String, nullable=False),
+)
+
+# Roles of people. claim, value: what a token must hold. devices: a condition, empty for the whole hub.
+ROLE_ASSIGNMENT: Final = Table(
+    "role_assignment",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("claim", String, nullable=False),
+    Column("value", String, nullable=False),
+    Column("devices", Text, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("created_by", String, nullable=False),
 )
 
 # Devices that are to be disabled; module_id is empty.

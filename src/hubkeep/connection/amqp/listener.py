@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 
-from hubkeep.errors import NotFound
+from hubkeep.errors import Forbidden, NotFound
 from hubkeep.limits import (
     AMQP_ANNOTATIONS_ALLOWANCE,
     AMQP_CHANNEL_MAX,
@@ -75,6 +75,7 @@ class AmqpListener:
         self.readers = Readers(limits)
         bus.subscribe("consumer-group.deleted", self._group_deleted)
         bus.subscribe("policy.changed", self._policy_changed)
+        bus.subscribe("roles.changed", self._roles_changed)
         self.links: set[AmqpLink] = set()
         sessions.watch(self._identity_changed)
         self.accepted = 0
@@ -92,6 +93,12 @@ class AmqpListener:
         for link in tuple(self.links):
             if link.rights.drop_policy(name):
                 link.detach_unauthorised(error, f"policy {name}")
+
+    def _roles_changed(self, _: object) -> None:
+        error = Forbidden(cause="role-missing", reason="a role of the person was changed or taken away")
+        for link in tuple(self.links):
+            if link.rights.has_people:
+                link.detach_unauthorised(error, link.rights.name)
 
     def _group_deleted(self, group: object) -> None:
         assert isinstance(group, ConsumerGroup), "the bus passes what was published"

@@ -2,7 +2,6 @@
 
 from hubkeep.errors import TooManyTokens, Unauthorized
 from hubkeep.model import IdentityChange, Principal
-from hubkeep.wire import sas
 
 from ..authentication import Authentication
 from ..changes import concerns
@@ -17,7 +16,7 @@ class Rights:
     def __init__(self, authentication: Authentication, most: int) -> None:
         self._authentication, self._most = authentication, most
         self._identities: dict[tuple[str, ...], Principal] = {}  # by the path that each is for
-        self._policies: dict[tuple[str, tuple[str, ...]], Principal] = {}  # by name and scope
+        self._policies: dict[tuple[str, tuple[str, ...]], Principal] = {}  # and people; by name and scope
 
     def __bool__(self) -> bool:
         return bool(self._identities or self._policies)
@@ -26,6 +25,10 @@ class Rights:
     def name(self) -> str:
         """Somebody who is authorised here, for the record of a refusal; empty for nobody."""
         return next((principal.name for each in (self._identities, self._policies) for principal in each.values()), "")
+
+    @property
+    def has_people(self) -> bool:
+        return any(each.person is not None for each in self._policies.values())
 
     @property
     def registrant(self) -> Principal | None:
@@ -65,7 +68,7 @@ class Rights:
         if principal is not None and allows(principal.permissions, row) and not expired(principal):
             return principal
         for principal in self._policies.values():
-            if sas.covers(principal.scope, path) and allows(principal.permissions, row) and not expired(principal):
+            if self._authentication.may(principal, row, path) and not expired(principal):
                 return principal
         return None
 

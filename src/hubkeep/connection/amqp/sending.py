@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from hubkeep.errors import BadRequest, DeviceNotFound, HubError, MessageTooLarge, ModuleNotFound, on_wire
+from hubkeep.errors import BadRequest, DeviceNotFound, Forbidden, HubError, MessageTooLarge, ModuleNotFound, on_wire
 from hubkeep.model import Message, Principal, QueueName
 from hubkeep.wire.amqp import AmqpError, DeliveredRun, Delivery, Link, ReceivingLink, decode_message, rejected
 from hubkeep.wire.sas import percent_decoded
@@ -91,7 +91,7 @@ class DeviceSender(LinkEndpoint):
         queue = addressee(message.system.to or "")
         try:
             await self._send_to(queue, message)
-        except (DeviceNotFound, ModuleNotFound):
+        except (DeviceNotFound, ModuleNotFound, Forbidden):
             # Python writes ids as they are, Node percent-encodes them; a per cent sign may be part of an id
             plain = QueueName(*map(percent_decoded, queue))
             if plain == queue:
@@ -100,6 +100,7 @@ class DeviceSender(LinkEndpoint):
 
     async def _send_to(self, queue: QueueName, message: Message) -> None:
         listener = self._connection.listener
+        await listener.authentication.check_device(self._principal, _OPERATION, queue.device_id)
         await listener.deliveries.to_device.send(queue, message)
         target = f"{queue.device_id}/{queue.module_id}" if queue.module_id else queue.device_id
         now = int(listener.clock.now() * 1000)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from hubkeep.device.bulk import BulkIdentities, KeyChoice, Outcome
 from hubkeep.device.keys import key_to_text
-from hubkeep.errors import BadRequest, BulkRefused, HubError, on_wire
+from hubkeep.errors import BadRequest, BulkRefused, Forbidden, HubError, on_wire
 from hubkeep.limits import BULK_RECORDS, HTTP_SERVICE_BODY, LIST_TOP
 from hubkeep.model import Identity
 
@@ -19,6 +19,7 @@ from .bodies import documented, strict_json
 from .exchange import Endpoint, Exchange
 from .fleet_records import FleetRecords, error_to_json, record_to_json
 
+_OUT_OF_REACH: Final = "who asks may do this at some devices only, and this is none of them"
 Refuse = Callable[[HubError, Exchange], str]
 
 _KEY_CHOICES: Final[Mapping[str, KeyChoice]] = {
@@ -58,7 +59,15 @@ class BulkSurface:
         """POST /devices: 200 when every record is carried out, else 400 with those that are not."""
         records = _list_of(strict_json(await exchange.body(HTTP_SERVICE_BODY.value)))
         items = [self._records.item(each) for each in records]
-        outcomes = await self._bulk.carry_out(items)
+        out = await out_of_reach(exchange, [item.device_id for item in items])
+        outcomes = await self._bulk.carry_out(
+            [
+                item._replace(asked=Forbidden(cause="role-for-other-devices", reason=_OUT_OF_REACH))
+                if item.device_id in out
+                else item
+                for item in items
+            ]
+        )
         errors = [
             error_to_json(item, outcome)
             for item, outcome in zip(items, outcomes, strict=True)
@@ -83,7 +92,12 @@ class BulkSurface:
             raise BadRequest("policyKey is primaryKey, secondaryKey, both or swap.")
         _check_number(len(body.devices))
         names = [(each.id, each.module_id or "") for each in body.devices]
-        outcomes = await self._bulk.regenerate(names, which)
+        out = await out_of_reach(exchange, [device_id for device_id, _ in names])
+        done = iter(await self._bulk.regenerate([each for each in names if each[0] not in out], which))
+        outcomes: list[Outcome] = [
+            Forbidden(cause="role-for-other-devices", reason=_OUT_OF_REACH) if device_id in out else next(done)
+            for device_id, _ in names
+        ]
         rotated, errors = [], []
         for (device_id, module_id), outcome in zip(names, outcomes, strict=True):
             of = {"id": device_id, "moduleId": module_id or None}
@@ -114,6 +128,13 @@ class BulkSurface:
             name, first = failed[0]
             reason = f"{len(failed)} of {len(outcomes)} records refused; the first is {name[:128]!r}: {first.reason}"
             self._refuse(BulkRefused(reason=reason, remedy=first.remedy), exchange)
+
+
+async def out_of_reach(exchange: Exchange, device_ids: Sequence[str]) -> set[str]:
+    """Those that whoever asks may not touch, and those that are not there for them."""
+    if exchange.reach is None:
+        return set()
+    return set(device_ids) - await exchange.reach.among(device_ids)
 
 
 def _told(records: Sequence[str], done: int) -> str:

@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from aiohttp import web
 
+from hubkeep.cloud.roles import Reach
 from hubkeep.errors import BadRequest
 from hubkeep.model import LinkInfo, Principal
 
@@ -20,6 +21,7 @@ _TRUSTED_FOR: Final = 1.0  # seconds: as soon as a disabled identity's links are
 class Exchange:
     """What handlers get. values: what stood in the path, by name. principal: settled and authorised already.
 
+    reach: None where the principal may do it everywhere; else the handler keeps to these devices.
     detail: what a handler says of a change for the audit: which members, from what to what; never a secret.
     """
 
@@ -31,6 +33,7 @@ class Exchange:
         "operation",
         "principal",
         "query",
+        "reach",
         "request",
         "segments",
         "values",
@@ -45,6 +48,7 @@ class Exchange:
         self.values: Mapping[str, str] = {}
         self.query: Mapping[str, str] = {}
         self.principal: Principal | None = None
+        self.reach: Reach | None = None
         self.open_again: Callable[[], Awaitable[None]] | None = None
 
     @property

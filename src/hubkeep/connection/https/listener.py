@@ -80,6 +80,7 @@ from .files import FileUpload
 from .fleet_records import FleetRecords
 from .jobs import JobSurface
 from .paths import Routes, segments_of, split_target
+from .people import PeopleSurface
 from .policies import PolicySurface
 from .posture import PostureSurface
 from .proofs import Claim, LastProof
@@ -143,6 +144,7 @@ class HttpsListener:
         trust_bundle: Path,
         roots: RootSurface,
         posture: Posture,
+        people: PeopleSurface,
         status: Callable[[], dict[str, Any]],
         settle: Callable[[], Awaitable[None]],
         file_upload: FileUpload | None,
@@ -200,6 +202,7 @@ class HttpsListener:
             ).endpoints(),
             *roots.endpoints(),
             *PostureSurface(posture).endpoints(),
+            *people.endpoints(),
             *AccessSurface(access, sessions).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
             *AuditSurface(audit).endpoints(),
@@ -210,7 +213,7 @@ class HttpsListener:
                 decode_event=decode_event,
                 trust_bundle=trust_bundle,
                 status=status,
-                is_spent=authentication.is_spent,
+                is_spent=functools.partial(authentication.is_spent, operation="admin/events"),
             ).endpoints(),
         )
         self._routes = Routes(_routes({each.operation: each for each in endpoints}))
@@ -356,7 +359,11 @@ class HttpsListener:
                 principal = await authentication.service(token, link, operation=operation)
             proof.keep(claim, token, now, principal)
         exchange.principal = principal
-        authentication.authorize(principal, operation, exchange.segments, link)
+        if principal.person is None:
+            authentication.authorize(principal, operation, exchange.segments, link)
+        else:
+            named = exchange.values.get("id", "")
+            exchange.reach = await authentication.reach(principal, operation, exchange.segments, named, link)
 
     def _dialled(self, request: web.BaseRequest) -> str:
         """The name and port under which the client knows the hub; its own where the client says no name of the hub."""

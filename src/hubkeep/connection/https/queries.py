@@ -35,7 +35,8 @@ class QuerySurface:
         headers = exchange.request.headers
         body = json_as(QueryBody, await exchange.body(HTTP_SERVICE_BODY.value))
         await self._settle()
-        page = await self._queries.run(body.query, page_size(exchange), headers.get(CONTINUATION, ""))
+        within = exchange.reach.conditions if exchange.reach is not None else ()
+        page = await self._queries.run(body.query, page_size(exchange), headers.get(CONTINUATION, ""), within)
         answer = json_answer(page.rows)
         answer.headers["x-ms-item-type"] = page.kind
         if page.continuation is not None:

@@ -1,14 +1,16 @@
 """The service REST surface: identities and statistics. Source: service-protocols 2.2, 2.3, 2.7."""
 
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, get_args
 
 import msgspec
 from aiohttp import web
 
+from hubkeep.cloud.roles import Reach
 from hubkeep.device.identities import Identities, authentication_type, status_from_text
 from hubkeep.device.keys import key_from_text, key_to_text
-from hubkeep.errors import BadRequest
+from hubkeep.errors import BadRequest, DeviceNotFound
 from hubkeep.limits import HTTP_SERVICE_BODY, LIST_TOP, STATUS_REASON
 from hubkeep.messaging.cloud_to_device import CloudToDevice
 from hubkeep.model import AuthenticationType, Identity
@@ -95,9 +97,18 @@ class ServiceSurface:
         """GET /devices: an array, at most ``top``."""
         await self._settle()
         top = exchange.number("top", LIST_TOP.value, 1, LIST_TOP.value)
-        devices = await self._identities.list(top)
+        devices = await self._listed(top, exchange.reach)
         waiting = await self._to_device.counts([each.device_id for each in devices])
         return json_answer([device_to_json(each, waiting.get(each.device_id, 0)) for each in devices])
+
+    async def _listed(self, top: int, reach: Reach | None) -> Sequence[Identity]:
+        if reach is None:
+            return await self._identities.list(top)
+        found = []
+        for device_id in await reach.first(top):
+            with contextlib.suppress(DeviceNotFound):  # deleted meanwhile
+                found.append(await self._identities.get(device_id))
+        return found
 
     async def get(self, exchange: Exchange) -> web.StreamResponse:
         """GET /devices/{id}"""

@@ -34,6 +34,7 @@ from hubkeep.errors import (
 from hubkeep.limits import HTTP_URI
 from hubkeep.model import Permission
 
+from ...actions import ACTIONS
 from ...operations import OPERATIONS, Operation
 from ...registration_documents import refused_number
 from . import (
@@ -41,6 +42,7 @@ from . import (
     administration,
     certification,
     messages,
+    people,
     posture,
     provisioning,
     registry,
@@ -61,6 +63,7 @@ ROWS: Final[Mapping[str, Described]] = {
     **roots.ROWS,
     **posture.ROWS,
     **access.ROWS,
+    **people.ROWS,
     **certification.ROWS,
 }
 TITLES: Final[Mapping[str, str]] = {
@@ -84,11 +87,13 @@ TITLES: Final[Mapping[str, str]] = {
     "est": "Enrolment over Secure Transport",
     "revocation": "Revocation",
     "trust": "Trust of devices in the hub",
+    "people": "People",
     "admin": "Administration",
 }
 
 _SAS: Final = "sharedAccessSignature"
 _CERTIFICATE: Final = "clientCertificate"
+_PERSON: Final = "bearerToken"
 _REF: Final = "#/components/schemas/{name}"
 _ID: Final = Annotated[str, Meta(pattern=f"^{ID.pattern}$")]
 _TEXT: Final = Annotated[str, Meta(min_length=1)]
@@ -220,6 +225,13 @@ def openapi_document() -> Mapping[str, Any]:
                     "description": "`SharedAccessSignature sr=...&sig=...&se=...&skn=...`, signed with a key of a "
                     "policy that holds one of the permissions named, or of the device itself.",
                 },
+                _PERSON: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "Of a person, or a program with an account, from the OpenID Connect provider "
+                    "that the hub's settings name; a role must hold the data actions named.",
+                },
                 _CERTIFICATE: {
                     "type": "mutualTLS",
                     "description": "Of a device that is registered with its thumbprint or authority; no token then.",
@@ -278,6 +290,8 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
     needed: list[dict[str, list[str]]] = [{_SAS: each.split(", ") if each else []} for each in words]
     if is_of_device(operation) or is_of_registration(operation):
         needed.append({_CERTIFICATE: []})
+    if operation.name in ACTIONS:
+        needed.append({_PERSON: list(ACTIONS[operation.name])})
     return needed
 
 
