@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import audit_cost
 import machine
 import surfaces
 from machine import Missing, Process, program
@@ -138,6 +139,11 @@ class Suite:
         """Telemetry over AMQP and HTTPS, methods, twins, messages to devices: the hub alone."""
         return surfaces.measure(self._hub, min(self._plan.connections, 16), self._plan.rounds, self._plan.seconds / 2)
 
+    def audit(self) -> Iterator[Row]:
+        """What the audit costs telemetry: the hub beside one that keeps none."""
+        connections = min(self._plan.connections - 1, 16)
+        return audit_cost.measure(self._hub, connections, self._plan.rounds, self._plan.seconds / 2)
+
     def _in_turn(self, number: int) -> tuple[Server, Server]:
         self.others.append(machine.wait_for_quiet(self._plan.patience))
         return (self._hub, self._mosquitto) if number % 2 == 0 else (self._mosquitto, self._hub)
@@ -201,6 +207,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Suite], Iterator[Row]]]] = {
     "latency": Suite.latency,
     "disk": Suite.disk,
     "surfaces": Suite.surfaces,
+    "audit": Suite.audit,
 }
 
 

@@ -72,10 +72,11 @@ class Hubkeep(Server):
     name = "hubkeep"
     keeps_messages = True
 
-    def __init__(self, folder: Path, devices: int) -> None:
+    def __init__(self, folder: Path, devices: int, program: Sequence[str] = ("-m", "hubkeep")) -> None:
+        """program: of Python, with the hub's command line."""
         self.data = folder / "hub"
         ports = ("--https-port", "0", "--mqtt-port", "0", "--amqp-port", "0")
-        command = [sys.executable, "-m", "hubkeep", "serve", "--data", str(self.data), "--json"]
+        command = [sys.executable, *program, "serve", "--data", str(self.data), "--json"]
         log = (folder / "hub.log").open("w")
         process = Process([*command, "--listen", ADDRESS, "--host-name", HOST, *ports], stderr=log)
         ready = process.result()

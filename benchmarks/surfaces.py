@@ -324,10 +324,10 @@ def measure(hub: Hubkeep, connections: int, rounds: int, seconds: float) -> Iter
         for _ in range(rounds):
             for what, peer in _SURFACES:
                 peers = [peer(hub, number) for number in range(connections)]
-                costs.setdefault(what, []).append(_run(hub.process, peers, seconds))
+                costs.setdefault(what, []).append(measure_peers(hub.process, peers, seconds))
                 del peers
             bare_peers = [HttpsTelemetry(hub, number, bare_port) for number in range(connections)]
-            costs.setdefault("bare aiohttp handler", []).append(_run(bare, bare_peers, seconds))
+            costs.setdefault("bare aiohttp handler", []).append(measure_peers(bare, bare_peers, seconds))
             del bare_peers
             for what, peer in _TIMED:
                 times.setdefault(what, []).extend(_times(peer(hub, 0), seconds))
@@ -378,7 +378,7 @@ def _comparisons(costs: Mapping[str, Sequence[Cost]]) -> Iterator[Row]:
     yield Row("direct method: CPU of two acknowledged messages over MQTT", "", hub=statistics.median(calls))
 
 
-def _run(server: Process, peers: Sequence[Peer], seconds: float) -> Cost:
+def measure_peers(server: Process, peers: Sequence[Peer], seconds: float) -> Cost:
     for peer in peers:  # first of all, to be warm
         peer.send()
         peer.finish()

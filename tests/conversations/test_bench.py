@@ -37,6 +37,22 @@ def test_a_quick_run_measures_both_servers_and_reads_every_message_back(tmp_path
     assert rows["QoS 1, 10 in flight: read back complete afterwards"]["hub"] > 0
 
 
+def test_a_quick_run_measures_every_surface_and_what_the_audit_costs(tmp_path: Path) -> None:
+    only = ("--only", "surfaces", "--only", "audit")
+    done = run("--quick", "--seconds", "0.1", "--results", str(tmp_path), *only)
+    assert done.returncode == 0, done.stderr
+    rows = {row["what"]: row["hub"] for row in json.loads((tmp_path / "latest.json").read_text())["rows"]}
+    for what in (
+        "telemetry, AMQP",
+        "telemetry, HTTPS: share of the bare handler's rate",
+        "direct method, HTTPS to MQTT and back: one at a time, p99",
+        "reported properties, MQTT: server CPU",
+        "cloud to device, AMQP to MQTT",
+        "telemetry, MQTT, beside audited operations: of the rate without the audit",
+    ):
+        assert rows[what] > 0
+
+
 def test_an_unknown_measurement_is_refused_with_the_names_of_all() -> None:
     done = run("--only", "everything")
     assert done.returncode == 2

@@ -1,11 +1,13 @@
 """What a kept-alive connection remembers of a good credential opens nothing that the credential would not open anew."""
 
 import base64
+import gc
 import os
 
 import pytest
 
 from conversations.https_peer import VERSION, Answer, Ask, kept_alive, request
+from hubkeep.connection.https.exchange import Exchange
 from hubkeep.testing import HubInThread
 
 
@@ -25,6 +27,18 @@ class Device:
     def change(self, **members: object) -> Answer:
         found = request(self.hub, "GET", self.path).body
         return request(self.hub, "PUT", self.path, found | members, headers={"If-Match": "*"})
+
+
+def test_nothing_of_a_request_waits_for_the_collector(shared_hub: HubInThread, device_id: str) -> None:
+    device = Device(shared_hub, device_id)
+    gc.disable()
+    try:
+        with kept_alive(shared_hub) as ask:
+            assert [device.post(ask) for _ in range(30)] == [204] * 30
+        left = [each for each in gc.get_objects() if isinstance(each, Exchange)]
+        assert len(left) < 5  # those of others
+    finally:
+        gc.enable()
 
 
 @pytest.mark.spec("L-I2")

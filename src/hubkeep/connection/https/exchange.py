@@ -23,6 +23,7 @@ class Exchange:
 
     reach: None where the principal may do it everywhere; else the handler keeps to these devices.
     detail: what a handler says of a change for the audit: which members, from what to what; never a secret.
+    open_again: is given the exchange, since one that knew it would make a cycle, which only the collector ends.
     """
 
     __slots__ = (
@@ -49,7 +50,7 @@ class Exchange:
         self.query: Mapping[str, str] = {}
         self.principal: Principal | None = None
         self.reach: Reach | None = None
-        self.open_again: Callable[[], Awaitable[None]] | None = None
+        self.open_again: Callable[[Exchange], Awaitable[None]] | None = None
 
     @property
     def identity(self) -> str:
@@ -72,7 +73,7 @@ class Exchange:
         began = loop.time()
         body = await read_body(self.request, limit)
         if self.open_again is not None and loop.time() - began > _TRUSTED_FOR:
-            await self.open_again()
+            await self.open_again(self)
         return body
 
     def number(self, name: str, default: int, low: int, high: int) -> int:

@@ -285,8 +285,8 @@ class HttpsListener:
         endpoint = match.handler
         exchange.operation, exchange.segments, exchange.values = endpoint.operation, match.segments, match.values
         exchange.form = endpoint.form
-        await self._open(exchange, endpoint, connection.proof)
-        exchange.open_again = functools.partial(self._open, exchange, endpoint, connection.proof)
+        exchange.open_again = functools.partial(self._open, endpoint, connection.proof)
+        await exchange.open_again(exchange)
         if connection.ticket is not None and exchange.principal is not None:
             connection.ticket.authenticated()
         if endpoint.dated and not place.is_dated:
@@ -326,7 +326,7 @@ class HttpsListener:
             tracking_id=tracking_id,
         )
 
-    async def _open(self, exchange: Exchange, endpoint: Endpoint, proof: LastProof) -> None:
+    async def _open(self, endpoint: Endpoint, proof: LastProof, exchange: Exchange) -> None:
         """Settle the principal and whether it may. Raises Unauthorized, Forbidden, recorded.
 
         proof: what the connection remembers; it spares proving the same credential again, and nothing else.
