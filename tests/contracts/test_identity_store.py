@@ -109,14 +109,20 @@ async def test_edits_are_done_one_by_one_and_see_those_before_them(identities: I
     outcomes = await identities.edit(edits)
     assert [isinstance(each, PreconditionFailed) for each in outcomes] == [False, False, True, False, False]
     assert [held.identity for held in seen] == [None, None, PUMP, fan]
-    assert [(held.siblings, held.has_device) for held in seen] == [(1, False), (0, True), (2, True), (2, True)]
+    assert [(held.siblings, held.has_device, held.of_hub) for held in seen] == [
+        (0, False, 2),
+        (0, True, 3),
+        (0, True, 4),
+        (0, True, 4),
+    ]
     assert await identities.get("fan", "lens") is None  # gone with its device
     assert await identities.get("pump") == off
     assert await identities.get("pump", "camera") == CAMERA
-    assert await identities.count() == IdentityCount(1, 0, 1, 0)
+    assert await identities.count() == IdentityCount(1, 0, 1, 0, modules=1)
     await identities.edit([put(off, CAMERA, msgspec.structs.replace(CAMERA, module_id="other"))])
     assert await identities.get("pump", "camera") == CAMERA
     assert await identities.get("pump", "other") is not None
+    assert (await identities.count()).modules == 2
     await identities.edit([IdentityEdit("pump", "", removed)])
     assert await identities.get("pump", "other") is None
     assert await identities.count() == IdentityCount(0, 0, 0, 0)
@@ -157,10 +163,10 @@ async def test_devices_are_counted(identities: IdentityStore) -> None:
     await identities.create(CAMERA)
     await identities.create(Identity(device_id="off", etag="x", status="disabled"))
     await identities.record_activity([Activity("pump", "", connected=True, at=1.0)])
-    assert await identities.count() == IdentityCount(2, 1, 1, 1)
+    assert await identities.count() == IdentityCount(2, 1, 1, 1, modules=1)
     await identities.replace(msgspec.structs.replace(PUMP, status="disabled"), None)
     await identities.delete("off", "", None)
-    assert await identities.count() == IdentityCount(1, 0, 1, 1)
+    assert await identities.count() == IdentityCount(1, 0, 1, 1, modules=1)
     await identities.delete("pump", "", None)
     assert await identities.count() == IdentityCount(0, 0, 0, 0)
 

@@ -261,3 +261,30 @@ def test_the_quota_of_identities() -> None:
         assert put(hub, "second").status == 200
         answer = put(hub, "third")
         assert (answer.status, answer.code) == (403, "IotHubQuotaExceeded")
+
+
+def test_modules_count_for_the_quota_whichever_way_they_come_and_go() -> None:
+    def module(name: str) -> Answer:
+        path = f"/devices/{name.replace('/', '/modules/')}?{VERSION}"
+        device_id, _, module_id = name.partition("/")
+        return request(hub, "PUT", path, {"deviceId": device_id, "moduleId": module_id})
+
+    def bulk(*records: dict[str, object]) -> list[str]:
+        answer = request(hub, "POST", f"/devices?{VERSION}", list(records))
+        return [each["errorCode"] for each in answer.body["errors"]]
+
+    with HubInThread(limits={"identities": 5}) as hub:  # the first device is there already
+        put(hub, "a")
+        assert [module(f"a/m{number}").status for number in range(4)] == [200, 200, 200, 403]
+        assert put(hub, "b").code == "IotHubQuotaExceeded"
+        assert request(hub, "DELETE", f"/devices/a/modules/m0?{VERSION}").status == 204
+        edge = {"deviceId": "edge", "capabilities": {"iotEdge": True}}
+        assert request(hub, "PUT", f"/devices/edge?{VERSION}", edge).status == 403, "it brings two modules with it"
+        record = {"id": "a", "moduleId": "m4", "importMode": "create"}
+        assert bulk(record, {**record, "moduleId": "m5"}) == ["IotHubQuotaExceeded"]
+        assert request(hub, "DELETE", f"/devices/a?{VERSION}").status == 204  # and its three modules
+        assert request(hub, "PUT", f"/devices/edge?{VERSION}", edge).status == 200
+        assert bulk({"id": "c", "importMode": "create"}, {"id": "d", "importMode": "create"}) == ["IotHubQuotaExceeded"]
+        assert bulk({"id": "edge", "importMode": "delete"}) == []  # and its two modules
+        assert [module("c/m").status, module("c/n").status, put(hub, "d").status] == [200, 200, 200]
+        assert put(hub, "e").status == 403

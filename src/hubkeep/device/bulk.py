@@ -16,7 +16,6 @@ from hubkeep.errors import (
     ModuleAlreadyExists,
     ModuleNotFound,
     PreconditionFailed,
-    QuotaExceeded,
     TooManyModules,
 )
 from hubkeep.limits import Limits
@@ -171,8 +170,7 @@ class BulkIdentities:
             raise ModuleNotFound if is_module else DeviceNotFound
         if is_module and held.siblings >= self._limits.modules_per_device:
             raise TooManyModules(remedy="delete some, or raise limits.modules_per_device")
-        if not is_module and held.siblings >= self._limits.identities:
-            raise QuotaExceeded(remedy="delete some, or raise limits.identities")
+        self._identities.check_room(held.of_hub, changed)
         make = self._identities.fresh if record.keep_authentication else self._identities.made
         identity = _moved(make(changed), changed.device_scope)
         return Kept(identity, record.twin and record.twin.fresh(), self._system_modules(identity))

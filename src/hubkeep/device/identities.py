@@ -150,14 +150,18 @@ class Identities:
         return _with_scopes(fresh, None)
 
     async def _check_quota(self, identity: Identity) -> None:
-        if not identity.module_id:
-            if (await self._store.count()).total >= self._limits.identities:
-                raise QuotaExceeded(
-                    reason=f"the hub holds {self._limits.identities} identities",
-                    remedy="delete some, or raise limits.identities",
-                )
-        elif len(await self._store.modules(identity.device_id)) >= self._limits.modules_per_device:
+        counted = await self._store.count()
+        self.check_room(counted.total + counted.modules, identity)
+        if identity.module_id and len(await self._store.modules(identity.device_id)) >= self._limits.modules_per_device:
             raise TooManyModules(remedy="delete some, or raise limits.modules_per_device")
+
+    def check_room(self, of_hub: int, wanted: Identity) -> None:
+        """Raises QuotaExceeded. of_hub: devices and modules that there are; an edge device brings modules with it."""
+        if of_hub + 1 + len(SYSTEM_MODULES) * wanted.iot_edge > self._limits.identities:
+            raise QuotaExceeded(
+                reason=f"the hub holds {of_hub} devices and modules, of {self._limits.identities}",
+                remedy="delete some, or raise limits.identities",
+            )
 
     def system_modules(self, device: Identity) -> Sequence[Identity]:
         """What an edge device has from its beginning."""

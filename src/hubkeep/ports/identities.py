@@ -18,10 +18,13 @@ from hubkeep.model import (
 
 
 class IdentityCount(NamedTuple):
+    """Devices, those that are enabled and so on. modules: of all of them."""
+
     total: int
     enabled: int
     disabled: int
     connected: int
+    modules: int = 0
 
 
 class Activity(NamedTuple):
@@ -45,13 +48,15 @@ class Activity(NamedTuple):
 class Held(NamedTuple):
     """What the registry holds of one identity. twin: only if the edit asked for it.
 
-    siblings: devices of the hub, or modules of the device. has_device: the device is registered, or the module's is.
+    siblings: modules of the device, if it is one; else 0. has_device: the device is registered, or the module's is.
+    of_hub: devices and modules in all.
     """
 
     identity: Identity | None
     twin: Twin | None
     siblings: int
     has_device: bool
+    of_hub: int
 
 
 class Kept(NamedTuple):

@@ -37,7 +37,7 @@ _KEYS: Final = ("primary_key", "secondary_key")
 _COLUMNS: Final = tuple(column.name for column in IDENTITY.columns)
 _TWIN_COLUMNS: Final = tuple(column for column in TWIN.columns if column.name not in {"device_id", "module_id"})
 _LOOK_UP: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity WHERE device_id = ? AND module_id = ?"  # noqa: S608  # column names
-_COUNT: Final = "SELECT total, disabled, connected FROM device_count"
+_COUNT: Final = "SELECT total, disabled, connected, modules FROM device_count"
 _Outcome = tuple[Held, Kept] | HubError
 _UNSEAL_AT_ONCE: Final = 100  # identities of a list between two turns of the loop
 
@@ -119,8 +119,8 @@ class SqlIdentities:
         return found
 
     async def count(self) -> IdentityCount:
-        total, disabled, connected = self._one(_COUNT, ()) or (0, 0, 0)
-        return IdentityCount(total, total - disabled, disabled, connected)
+        total, disabled, connected, modules = self._one(_COUNT, ()) or (0, 0, 0, 0)
+        return IdentityCount(total, total - disabled, disabled, connected, modules)
 
     async def record_activity(self, changes: Iterable[Activity]) -> None:
         active: dict[tuple[str, str], float] = {}
@@ -173,7 +173,9 @@ class SqlIdentities:
         except IntegrityError:
             raise (ModuleAlreadyExists if row["module_id"] else DeviceAlreadyExists) from None
         await connection.execute(insert(TWIN).values(fresh_row(row["device_id"], row["module_id"])))
-        if not row["module_id"]:
+        if row["module_id"]:
+            await _count(connection, modules=1)
+        else:
             await _count(connection, 1, row["status"] == "disabled", row["connected"])
 
     async def _replace(self, connection: AsyncConnection, row: Row, etag: str | None) -> bool:
@@ -182,7 +184,7 @@ class SqlIdentities:
             return False
         await connection.execute(update(IDENTITY).where(*_is(row["device_id"], row["module_id"])).values(row))
         if not row["module_id"] and stored["status"] != row["status"]:
-            await _count(connection, 0, 1 if row["status"] == "disabled" else -1, 0)
+            await _count(connection, disabled=1 if row["status"] == "disabled" else -1)
         return True
 
     async def _delete(self, connection: AsyncConnection, device_id: str, module_id: str, etag: str | None) -> bool:
@@ -193,10 +195,12 @@ class SqlIdentities:
         connected = await connected_among(connection, where, self._outbox)
         twins = await delete_leaves(connection, device_id, module_id)
         await self._outbox.put(connection, self._outbox.tells.deleted(twins, connected))
-        await connection.execute(delete(IDENTITY).where(where))
+        gone = (await connection.execute(delete(IDENTITY).where(where))).rowcount
         await delete_queues(connection, device_id, module_id)
-        if not module_id:
-            await _count(connection, -1, -(stored["status"] == "disabled"), -stored["connected"])
+        if module_id:
+            await _count(connection, modules=-1)
+        else:  # its modules went with it
+            await _count(connection, -1, -(stored["status"] == "disabled"), -stored["connected"], 1 - gone)
         return True
 
     @staticmethod
@@ -222,7 +226,7 @@ class SqlIdentities:
                     moved += (done.rowcount if connected else -done.rowcount) if is_device else 0
                     await connection.execute(update(IDENTITY).where(row).values(connection_updated=bind("at")), values)
         if moved:
-            await _count(connection, 0, 0, moved)
+            await _count(connection, connected=moved)
 
     @staticmethod
     async def _stored(connection: AsyncConnection, device_id: str, module_id: str, etag: str | None) -> Row | None:
@@ -267,12 +271,15 @@ def _is(device_id: str, module_id: str) -> list[ColumnElement[bool]]:
     return [IDENTITY.c.device_id == device_id, IDENTITY.c.module_id == module_id]
 
 
-async def _count(connection: AsyncConnection, total: int, disabled: int, connected: int) -> None:
-    """Add to the counts of devices."""
+async def _count(
+    connection: AsyncConnection, total: int = 0, disabled: int = 0, connected: int = 0, modules: int = 0
+) -> None:
+    """Add to the counts of devices, and to that of modules."""
     counts = DEVICE_COUNT.c
     values = {
         "total": counts.total + total,
         "disabled": counts.disabled + int(disabled),
         "connected": counts.connected + int(connected),
+        "modules": counts.modules + modules,
     }
     await connection.execute(update(DEVICE_COUNT).values(values))

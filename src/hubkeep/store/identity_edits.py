@@ -29,8 +29,8 @@ _OF_IDENTITY: Final = "WHERE device_id = ? AND module_id = ?"
 _AMONG: Final = "WHERE device_id IN (SELECT value FROM json_each(?))"
 _UPDATE: Final = f"UPDATE identity SET {', '.join(f'{name} = ?' for name in _WRITTEN)} {_OF_IDENTITY}"  # noqa: S608  # column names
 _OF_DEVICES: Final = f"SELECT {', '.join(_COLUMNS)} FROM identity {_AMONG}"  # noqa: S608  # column names
-_TOTAL: Final = "SELECT total FROM device_count"
-_COUNTED: Final = ("total", "disabled", "connected")
+_TOTAL: Final = "SELECT total + modules FROM device_count"
+_COUNTED: Final = ("total", "disabled", "connected", "modules")
 _COUNT: Final = f"UPDATE device_count SET {', '.join(f'{name} = {name} + ?' for name in _COUNTED)}"  # noqa: S608  # column names
 _DELETE_DEVICES: Final = f"DELETE FROM identity {_AMONG}"  # noqa: S608  # no value
 _DELETE_MODULE: Final = f"DELETE FROM identity {_OF_IDENTITY}"  # noqa: S608  # no value
@@ -84,14 +84,15 @@ class _State:
     """What was stored, and what is to be."""
 
     def __init__(
-        self, identities: Mapping[Key, Identity], others: set[Key], twins: Mapping[Key, Twin], devices: int
+        self, identities: Mapping[Key, Identity], others: set[Key], twins: Mapping[Key, Twin], of_hub: int
     ) -> None:
-        """others: modules of these devices that no edit names. devices: of the hub."""
+        """others: modules of these devices that no edit names. of_hub: devices and modules in all."""
         self.before, self.now, self._others = identities, dict(identities), others
         self.twins_before = twins
         self.twins: dict[Key, Twin] = {}  # those that are written
         self.changes: dict[Key, TwinChange] = {}
-        self._devices = devices
+        self._of_hub = of_hub
+        self.more_modules = 0
         self._modules = Counter(device_id for device_id, module_id in (*identities, *others) if module_id)
 
     def held(self, edit: IdentityEdit) -> Held:
@@ -99,8 +100,9 @@ class _State:
         return Held(
             identity=self.now.get(key),
             twin=self._twin(key) if edit.wants_twin and key in self.now else None,
-            siblings=self._modules[device_id] if module_id else self._devices,
+            siblings=self._modules[device_id] if module_id else 0,
             has_device=(device_id, "") in self.now,
+            of_hub=self._of_hub,
         )
 
     def _twin(self, key: Key) -> Twin:
@@ -136,14 +138,16 @@ class _State:
             self.changes.pop(each, None)
             self._add(each, -1)
         if not key[1]:
-            self._modules[key[0]] = 0
-            self._others = {each for each in self._others if each[0] != key[0]}
+            others = {each for each in self._others if each[0] == key[0]}
+            for each in others:
+                self._add(each, -1)
+            self._others -= others
 
     def _add(self, key: Key, number: int) -> None:
+        self._of_hub += number
         if key[1]:
             self._modules[key[0]] += number
-        else:
-            self._devices += number
+            self.more_modules += number
 
 
 def _read(select: Select, edits: Sequence[IdentityEdit], codec: Codec) -> _State:
@@ -189,7 +193,11 @@ def _written(select: Select, state: _State, codec: Codec, outbox: SqlOutbox, dia
         statements += writing([(state.twins_before[key], state.twins[key]) for key in written])
         for key in written:
             events += tells.twin_changed(state.twins_before[key], state.changes[key])
-    return [*statements, *outbox.prepared(events, dialect), *_counted(before.values(), now.values())]
+    return [
+        *statements,
+        *outbox.prepared(events, dialect),
+        *_counted(before.values(), now.values(), state.more_modules),
+    ]
 
 
 def _is_module(key: Key) -> bool:
@@ -215,9 +223,9 @@ def _deleted(select: Select, gone: Sequence[Key]) -> tuple[list[Twin], list[Prep
     return twins, [*statements, *deleting_queues(devices, modules)]
 
 
-def _counted(before: Iterable[Identity], now: Iterable[Identity]) -> Sequence[Prepared]:
-    old, new = _counts(before), _counts(now)
-    return [Prepared(_COUNT, [tuple(map(int.__sub__, new, old))])] if old != new else ()
+def _counted(before: Iterable[Identity], now: Iterable[Identity], more_modules: int) -> Sequence[Prepared]:
+    more = (*map(int.__sub__, _counts(now), _counts(before)), more_modules)
+    return [Prepared(_COUNT, [more])] if any(more) else ()
 
 
 def _json(value: object) -> str:
@@ -225,7 +233,7 @@ def _json(value: object) -> str:
 
 
 def _counts(identities: Iterable[Identity]) -> tuple[int, int, int]:
-    """As ``_COUNTED``."""
+    """As ``_COUNTED``, without modules: not all of them are at hand."""
     devices = [each for each in identities if not each.module_id]
     return len(devices), sum(each.status == "disabled" for each in devices), sum(each.connected for each in devices)
 

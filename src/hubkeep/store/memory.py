@@ -79,13 +79,13 @@ class MemoryIdentities:
         key = edit.device_id, edit.module_id
         stored = self._identities.get(key)
         has_twin = edit.wants_twin and stored is not None
-        devices = sum(not module for _, module in self._identities)
         modules = sum(device == edit.device_id and bool(module) for device, module in self._identities)
         return Held(
             identity=stored,
             twin=Twin(device_id=edit.device_id, module_id=edit.module_id) if has_twin else None,
-            siblings=modules if edit.module_id else devices,
+            siblings=modules if edit.module_id else 0,
             has_device=(edit.device_id, "") in self._identities,
+            of_hub=len(self._identities),
         )
 
     async def list(self, top: int, after: str = "") -> Sequence[Identity]:
@@ -99,7 +99,8 @@ class MemoryIdentities:
     async def count(self) -> IdentityCount:
         devices = [each for each in self._identities.values() if not each.module_id]
         enabled = sum(each.status == "enabled" for each in devices)
-        return IdentityCount(len(devices), enabled, len(devices) - enabled, sum(each.connected for each in devices))
+        connected, modules = sum(each.connected for each in devices), len(self._identities) - len(devices)
+        return IdentityCount(len(devices), enabled, len(devices) - enabled, connected, modules)
 
     async def record_activity(self, changes: Iterable[Activity]) -> None:
         for change in changes:

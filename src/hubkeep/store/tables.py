@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0039"  # the newest migration
+HEAD: Final = "0040"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -53,6 +53,7 @@ DEVICE_COUNT: Final = Table(
     Column("total", Integer, nullable=False),
     Column("disabled", Integer, nullable=False),
     Column("connected", Integer, nullable=False),
+    Column("modules", Integer, nullable=False, server_default="0"),  # of all devices; the others count devices alone
 )
 
 # What queries look twins up by: one row for each text, number and truth value in tags and properties (model/fleet.py).

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hubkeep.errors import HubError, IdentityOfAnother, NotAdmitted, QuotaExceeded
+from hubkeep.errors import HubError, IdentityOfAnother, NotAdmitted
 from hubkeep.limits import Limits
 from hubkeep.model import (
     Authority,
@@ -74,9 +74,8 @@ class HubIdentities:
         credentials = self._credentials(attempt, held)
         edge = enrolment.iot_edge
         if stored is None:
-            if held.held.siblings >= self._limits.identities:
-                raise QuotaExceeded(remedy="delete some devices, or raise limits.identities")
             identity = self._identities.fresh(Identity(device_id=device_id, iot_edge=edge, **credentials))
+            self._identities.check_room(held.held.of_hub, identity)
             if attempt.issued_to is not None:  # the certificate was issued to this one
                 identity = msgspec.structs.replace(identity, generation_id=attempt.issued_to.generation_id)
             wanted_twin = assignment.initial_twin

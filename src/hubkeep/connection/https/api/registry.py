@@ -255,7 +255,14 @@ ROWS: Final[Mapping[str, Described]] = {
         given(Module, "The module as it is now, keys included.", ETAG),
         body=Body({JSON: ModuleBody}, _LIMIT),
         headers=(IF_MATCH_CREATES,),
-        refusals=(DeviceNotFound, ModuleNotFound, ModuleAlreadyExists, PreconditionFailed, TooManyModules),
+        refusals=(
+            DeviceNotFound,
+            ModuleNotFound,
+            ModuleAlreadyExists,
+            PreconditionFailed,
+            QuotaExceeded,
+            TooManyModules,
+        ),
     ),
     "modules/delete": Described(
         "Delete a module",

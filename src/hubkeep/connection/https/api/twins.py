@@ -363,6 +363,6 @@ ROWS: Final[Mapping[str, Described]] = {
         empty("Every module desires what it should."),
         text="Modules that are not there are made.",
         body=Body({JSON: ContentBody}, _LIMIT),
-        refusals=(DeviceNotFound, TooManyModules),
+        refusals=(DeviceNotFound, QuotaExceeded, TooManyModules),
     ),
 }
