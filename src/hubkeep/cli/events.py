@@ -1,12 +1,20 @@
 """``hubkeep events ...``: the Event Hubs-compatible endpoint, its consumer groups, what it gets and what it retains."""
 
+import contextlib
+import datetime as dt
 import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
+from hubkeep.errors import HubError
+
+from .failure import NOT_SERVABLE, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
 from .output import print_fields, print_json, print_plain, print_table
 
@@ -15,6 +23,9 @@ groups = typer.Typer(no_args_is_help=True, help="Consumer groups: create, list, 
 app.add_typer(groups, name="group")
 sources = typer.Typer(no_args_is_help=True, help="The hub's own events that the endpoint gets besides telemetry.")
 app.add_typer(sources, name="source")
+
+if TYPE_CHECKING:
+    from hubkeep.server.event_loss import Lost
 
 _UNITS: Final = ("", "k", "m", "g", "t")
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])i?b?)?", re.IGNORECASE)
@@ -40,7 +51,14 @@ def show(
     if as_json:
         retention = {name: status[name] for name in ("retention_hours", "retention_bytes")}
         print_json(
-            {"name": status["events_name"], **retention, "partitions": partitions, "groups": names, "sources": told}
+            {
+                "name": status["events_name"],
+                **retention,
+                "partitions": partitions,
+                "lost": status["lost"],
+                "groups": names,
+                "sources": told,
+            }
         )
         return
     print_fields(
@@ -56,6 +74,74 @@ def show(
         for number, each in enumerate(partitions)
     ]
     print_table(("partition", "first", "last", "events"), rows)
+    for each in status["lost"]:
+        place = f"partition {each['partition']}: {each['first_sequence']} to {each['last_sequence']}"
+        print_plain(f"lost, which was accepted on {_day(each['accepted'])}: {place}")
+
+
+@app.command("accept-loss")
+def accept_loss(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a damaged event log take events again, without what is lost. The hub must not be running.
+
+    Shows what is lost first. The damaged files stay beside the log as evidence; sequence numbers and offsets go on, and
+    readers pass over the gap. A backup that holds the events is the better way.
+    """
+    from hubkeep.server import event_loss  # noqa: PLC0415  # the other commands need no server
+
+    with _offline(), event_loss.held(data):
+        seen = event_loss.survey_loss(data)
+        if not as_json:
+            for each in seen.lost:
+                print_plain(f"lost: {each}: {each.evidence}")
+            print_plain(f"whole: {seen.kept} records; lost: {sum(each.events for each in seen.lost)} events")
+        if not yes and not (sys.stdin.isatty() and not as_json and typer.confirm("Accept this for good?")):
+            _print_loss(seen.lost, None, as_json=as_json)
+            raise CommandFailure("nothing was changed", "to accept the loss: hubkeep events accept-loss --yes")
+        note = event_loss.accept_loss(data, seen, time.time())
+    if as_json:
+        _print_loss(seen.lost, note.evidence, as_json=True)
+        return
+    print_plain(f"the log is whole without them; the damaged files are kept in {data / note.evidence}")
+    print_plain("start the hub: it takes events again, and the audit tells what was accepted")
+
+
+def _print_loss(lost: "Sequence[Lost]", evidence: str | None, *, as_json: bool) -> None:
+    if not as_json:
+        return
+    ranges = [
+        {
+            "partition": each.partition,
+            "first_sequence": each.first,
+            "last_sequence": each.last,
+            "events": each.events,
+            "why": each.evidence,
+        }
+        for each in lost
+    ]
+    print_json({"lost": ranges, "accepted": evidence is not None, "evidence": evidence})
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Raises CommandFailure."""
+    from hubkeep.server.failures import StartFailure  # noqa: PLC0415  # the other commands need no server
+
+    try:
+        yield
+    except StartFailure as failure:
+        raise CommandFailure(failure.cause, failure.cure, NOT_SERVABLE) from None
+    except HubError as error:
+        raise CommandFailure(error.reason, error.remedy) from None
+    except FileNotFoundError as error:
+        raise CommandFailure(f"{error.filename} is not there", "name the hub's directory with --data") from None
+
+
+def _day(milliseconds: int) -> str:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).strftime("%Y-%m-%d")
 
 
 @app.command()

@@ -72,6 +72,7 @@ EXAMPLES: Final = {
     "module delete": "hubkeep module delete press-07 vision",
     "device files": "hubkeep device files press-07 --fetch logs/today.txt --output today.txt",
     "events show": "hubkeep events show",
+    "events accept-loss": "hubkeep events accept-loss --data /var/lib/hubkeep",
     "events retention": "hubkeep events retention --hours 72 --bytes 20GiB",
     "events source list": "hubkeep events source list",
     "events source enable": "hubkeep events source enable twinChangeEvents deviceLifecycleEvents",

@@ -75,6 +75,7 @@ from hubkeep.store.registry import Registry, locked, open_registry
 
 from .certification import device_trust, opened_certification, sealed_keys
 from .data_directory import describe, host_names, leave_admin, prepare
+from .event_loss import tell_accepted_loss
 from .failures import StartFailure, start_failures
 from .fleet_moves import egress_of, fleet_moves
 from .health import samples, status, unhealthy
@@ -130,6 +131,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         audit = AuditTrail(registry.audit, clock, limits)
         up.push_async_callback(audit.finish)
         audit.of_hub("hub/start", f"version {__version__}, mode {settings.mode}")
+        await tell_accepted_loss(directory, audit)
         refusals = Refusals(registry.refusals, clock, limits.refusals_kept, audit.refused)
         replays = Replays(registry.replays, clock, limits)
         identities = Identities(registry.identities, bus, clock, limits)

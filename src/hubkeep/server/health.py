@@ -96,6 +96,15 @@ def status(
         "retention_bytes": retention.size,
         "connected": sessions.connected,
         "partitions": [event_log.state(each)._asdict() for each in range(event_log.partitions)],
+        "lost": [
+            {
+                "partition": each.partition,
+                "first_sequence": each.first,
+                "last_sequence": each.last,
+                "accepted": each.accepted,
+            }
+            for each in event_log.gaps
+        ],
         "unhealthy": unhealthy(event_log, registry, hub.certification.own),
         "machine": socket.gethostname(),
     }

@@ -17,6 +17,7 @@ from hubkeep.errors import EventLogDamaged, HubError, StoreUnavailable
 from hubkeep.ports import PartitionState
 
 from .event_batch import Batch, BatchUnreadable, checksum
+from .event_gap import gap_of
 
 SCHEMA_VERSION: Final = 1
 PAGE_SIZE: Final = 16 * 1024
@@ -30,7 +31,12 @@ CREATE TABLE batch (
 CREATE UNIQUE INDEX batch_by_sequence ON batch (partition, first_sequence);
 CREATE TABLE log (partitions INTEGER NOT NULL, created INTEGER NOT NULL);
 """
-RESTORE: Final = "restore the data directory from a backup; the files were left as they are"
+GAPS: Final = (
+    "CREATE TABLE gap (partition INTEGER NOT NULL, first_sequence INTEGER NOT NULL, count INTEGER NOT NULL,"
+    " accepted INTEGER NOT NULL)"
+)
+BACKUP: Final = "restore the data directory from a backup; the files were left as they are"
+RESTORE: Final = "restore the data directory from a backup, or accept the loss: hubkeep events accept-loss"
 _SOUGHT: Final = {"first_offset": 3, "enqueued": 4}  # place in COLUMNS
 _FORGET_AT_ONCE: Final = 2000  # batches of one transaction: appends wait for it
 # what SQLite says of a file that is whole: busy, not to be opened, no memory, no space
@@ -115,6 +121,7 @@ def verify(row: Row) -> None:
     try:
         # a flipped bit in a record's head turns numbers into text, or into none
         whole = checksum(partition, first_sequence, count, first_offset, enqueued, previous, body) == chain
+        whole = whole or gap_of(row) is not None
     except (struct_error, TypeError):
         whole = False
     if not whole:
@@ -129,6 +136,12 @@ def decoded(row: Row) -> Batch:
         return Batch.decode(first_sequence, count, first_offset, enqueued, chain, body)
     except BatchUnreadable as error:
         raise _damaged(row, str(error)) from None
+
+
+def next_offset_of(row: Row) -> int:
+    """The first offset behind a record. Raises EventLogDamaged."""
+    gap = gap_of(row)
+    return decoded(row).next_offset if gap is None else gap.next_offset
 
 
 def _damaged(row: Row, what: str) -> EventLogDamaged:
@@ -179,8 +192,10 @@ def check_continues(row: Row, behind: Row) -> None:
 
 def load(
     connection: sqlite3.Connection, partition: int, sequence: int, last_sequence: int, *, is_damaged: bool = False
-) -> Batch:
+) -> Batch | None:
     """The batch that holds ``sequence``, or the oldest one if that is older than what is kept.
+
+    Where ``sequence`` lies in a gap that was accepted: the batch behind it, or None if there is none yet.
 
     last_sequence: what is known to be stored. is_damaged: nothing of the partition is ever deleted, so what is not
     found is missing. Raises EventLogDamaged where records are damaged or missing.
@@ -193,13 +208,18 @@ def load(
         row = connection.execute(rows.format("<=", "DESC"), (partition, sequence)).fetchone()
         if row is not None:
             verify(row)
-            if sequence < row[1] + row[2]:
+            if sequence < row[1] + row[2] and gap_of(row) is None:
                 return decoded(row)
+            if sequence < row[1] + row[2]:
+                behind_it = row[1] + row[2]
+                if behind_it > last_sequence:
+                    return None
+                return load(connection, partition, behind_it, last_sequence, is_damaged=is_damaged)
         behind = connection.execute(rows.format(">", "ASC"), (partition, sequence)).fetchone()
     if behind is not None:
         verify(behind)
         if row is None and not is_damaged:
-            return decoded(behind)
+            return load(connection, partition, behind[1], last_sequence) if gap_of(behind) else decoded(behind)
     start = sequence if row is None else row[1] + row[2]
     raise missing(partition, start, last_sequence if behind is None else behind[1] - 1)
 
@@ -217,7 +237,7 @@ def seek(
         ).fetchone()
         if first is None:
             return 0
-        low, high, found = first, last, None
+        low, high, found, gap = first, last, None, None
         while low <= high:
             middle = (low + high) // 2
             row = connection.execute(
@@ -229,10 +249,13 @@ def seek(
                 raise missing(partition, first, middle)
             verify(row)  # a damaged offset or time would lead the search past events
             if row[_SOUGHT[column]] <= value:
-                found, low = row[1], max(middle + 1, row[1] + row[2])
+                found, low, gap = row[1], max(middle + 1, row[1] + row[2]), gap_of(row)
             else:
                 high = row[1] - 1
-    return int(first) if found is None else within(load(connection, partition, found, last))
+    if found is None:
+        return int(first)
+    batch = None if gap else load(connection, partition, found, last)
+    return low if batch is None else within(batch)
 
 
 @contextlib.contextmanager

@@ -19,9 +19,10 @@ from typing import Final, TypeVar
 from hubkeep.errors import EventLogDamaged, HubError, StoreUnavailable
 from hubkeep.ports import Clock, Event, PartitionState
 
-from . import event_file
+from . import event_file, event_loss
 from .event_batch import Batch
 from .event_check import Left, cannot_open, check_kind, check_what_was_left
+from .event_gap import Gap
 from .event_marker import Marker
 from .event_writer import Committed, EventWriter, OnDurable, Tail, Waiting, tails_and_states
 
@@ -40,6 +41,7 @@ class SqliteEventLog:
     created: Unix milliseconds at which the log was made. uncommitted_limit: bytes after which ``congested`` is true.
     damaged: partitions that are read-only, and why. refuse_writes: why nothing can be stored now.
     torn_bytes: of the write-ahead log's tail that the last life had not acknowledged, dropped at the start.
+    gaps: ranges whose loss was accepted; readers pass over them.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SqliteEventLog:
         self.commit_seconds = 0.0
         self.refuse_writes: HubError | None = None
         self.damaged: dict[int, EventLogDamaged] = {}
+        self.gaps: Sequence[Gap] = ()
         self._uncommitted_limit, self._cache_bytes = uncommitted_limit, cache_bytes
         self._states = [PartitionState(0, -1, -1, 0) for _ in range(partitions)]
         self._cache: list[deque[Batch]] = [deque() for _ in range(partitions)]
@@ -158,6 +161,8 @@ class SqliteEventLog:
                 connection, partition, sequence, state.last_sequence, is_damaged=is_damaged
             ),
         )
+        if batch is None:  # nothing is stored behind a gap yet
+            return ()
         self._decoded[partition, batch.first_sequence] = batch
         if len(self._decoded) > _DECODED:
             self._decoded.popitem(last=False)
@@ -272,6 +277,8 @@ class SqliteEventLog:
             raise
         for damage in self.damaged.values():
             log.error("event log damaged: %s; %s", damage.reason, damage.remedy)
+        for gap in self.gaps:
+            log.warning("event log: %s were lost, which was accepted", gap)
         self._writer.start(connection, tails)
 
     async def close(self) -> None:
@@ -291,6 +298,7 @@ class SqliteEventLog:
     def _open(self, is_expected: bool) -> tuple[sqlite3.Connection, list[Tail]]:
         try:
             self._marker.open()
+            event_loss.finish(self.path)
             if self.path.exists():
                 left = check_what_was_left(self.path, self.partitions, self._marker)
             else:
@@ -300,6 +308,7 @@ class SqliteEventLog:
             connection = event_file.open_writer(self.path)
             try:
                 tails = self._prepare(connection)
+                self.gaps = event_loss.gaps(connection)
                 for partition in self.damaged:
                     self._known_from(partition, left.firsts)
                 for _ in range(_READERS):  # held from the start: out of descriptors, the log is still read (L-O5)

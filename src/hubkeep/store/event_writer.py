@@ -19,6 +19,7 @@ from hubkeep.ports import Clock, PartitionState
 
 from . import event_file
 from .event_batch import Batch, OpenBatch, checksum
+from .event_gap import gap_of
 from .event_marker import Marker
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,11 @@ def tails_and_states(
     for partition, state in enumerate(states):
         row = event_file.newest(connection, partition)
         try:
+            gap = gap_of(row) if row is not None else None
+            if row is not None and gap is not None:
+                tails.append(Tail(gap.last + 1, gap.next_offset, row[4], row[6]))
+                states[partition] = state._replace(last_offset=gap.next_offset - 1, last_enqueued=row[4])
+                continue
             batch = event_file.decoded(row) if row is not None else None
         except EventLogDamaged:
             if partition not in damaged:

@@ -87,6 +87,15 @@ class PartitionStatus(Told, rename=None):
     last_enqueued: int
 
 
+class LostEvents(Told, rename=None):
+    """accepted: Unix milliseconds at which an operator accepted the loss; readers pass over the range."""
+
+    partition: int
+    first_sequence: int
+    last_sequence: int
+    accepted: int
+
+
 class HubStatus(Told, rename=None):
     """missing: listeners that are not where clients look for them, and why. unhealthy: reasons; empty is well."""
 
@@ -100,6 +109,7 @@ class HubStatus(Told, rename=None):
     retention_bytes: int
     connected: Count
     partitions: list[PartitionStatus]
+    lost: list[LostEvents]
     unhealthy: list[str]
     machine: str
 
