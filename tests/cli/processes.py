@@ -60,10 +60,14 @@ def command(*arguments: str, within: float = 60, **environment: str) -> Done:
 
 
 @contextlib.contextmanager
-def started(*arguments: str, within: float = 60) -> Iterator["subprocess.Popen[str]"]:
+def started(*arguments: str, within: float = 60, **environment: str) -> Iterator["subprocess.Popen[str]"]:
     """A command that runs beside the test, killed at the end if it still does."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment() | environment,
     )
     with process:
         try:

@@ -15,6 +15,7 @@ from hubkeep import __version__
 from hubkeep.wire import sas
 
 from .failure import MISUSED, UNREACHABLE, CommandFailure
+from .sign_in import Login, bearer, stored_login
 
 API_VERSION: Final = "2021-04-12"
 CONNECTION_STRING_VARIABLE: Final = "HUBKEEP_CONNECTION_STRING"
@@ -39,7 +40,9 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where a hub
 
 
 class HubPlace(NamedTuple):
-    """Where a hub is. address: what is dialled. trust_bundle: None for the system's. data: None when far away."""
+    """Where a hub is. login: who signed in to it, in place of the connection string.
+
+    address: what is dialled. trust_bundle: None for the system's. data: None when far away."""
 
     connection_string: str
     host: str
@@ -49,6 +52,7 @@ class HubPlace(NamedTuple):
     events_connection_string: str = ""
     provisioning_connection_string: str = ""
     data: Path | None = None
+    login: Login | None = None
 
     def port(self, kind: str) -> int:
         """Raises CommandFailure when that listener is not there."""
@@ -60,7 +64,8 @@ class HubPlace(NamedTuple):
 
 
 def find_hub(data: Path, connection_string: str | None) -> HubPlace:
-    """By connection string (option or environment), else by the data directory's ``admin`` file.
+    """By connection string (option or environment), else by the data directory's ``admin`` file, else where somebody
+    signed in. Who signed in to the very hub that the file tells of asks as that person.
 
     Raises CommandFailure.
     """
@@ -70,15 +75,18 @@ def find_hub(data: Path, connection_string: str | None) -> HubPlace:
     try:
         admin = json.loads(path.read_text())
     except FileNotFoundError:
+        if (login := stored_login()) is not None:
+            return place_of_login(login)
         raise CommandFailure(
             f"no hub was started in {data}",
-            f"start one with 'hubkeep dev', or name it: --data DIR, --connection-string, ${CONNECTION_STRING_VARIABLE}",
+            f"start one with 'hubkeep dev', or name it: --data DIR, --connection-string, "
+            f"${CONNECTION_STRING_VARIABLE}, hubkeep login HUB",
             UNREACHABLE,
         ) from None
     except (OSError, ValueError) as error:
         raise CommandFailure(f"{path} cannot be read: {error}") from None
     address = _ANY.get(admin["address"], admin["address"])
-    return HubPlace(
+    found = HubPlace(
         admin["connection_string"],
         sas.parse_connection_string(admin["connection_string"]).host,
         address,
@@ -88,6 +96,16 @@ def find_hub(data: Path, connection_string: str | None) -> HubPlace:
         admin["provisioning_connection_string"],
         data,
     )
+    login = stored_login()
+    is_this_one = login is not None and (login.host, login.port or 443) == (found.host, found.ports.get("https"))
+    return found._replace(login=login) if is_this_one else found
+
+
+def place_of_login(login: Login) -> HubPlace:
+    """The hub that somebody signs in to, or has signed in to."""
+    ports = {"https": login.port, "mqtt": 8883, "amqp": 5671} if login.port else {}
+    bundle = Path(login.trust_bundle) if login.trust_bundle else None
+    return HubPlace("", login.host, login.address or login.host, ports, bundle, login=login)
 
 
 def _from_connection_string(text: str) -> HubPlace:
@@ -117,6 +135,10 @@ class HubClient:
 
     def get(self, path: str, **query: object) -> Any:
         return self.request("GET", path, query)
+
+    def get_openly(self, path: str) -> Any:
+        """What anybody may ask."""
+        return self._ask("GET", path, {}, None, {"Authorization": ""})
 
     def request(
         self, method: str, path: str, query: dict[str, object] | None = None, body: Any = None, if_match: str = ""
@@ -204,7 +226,8 @@ class HubClient:
     ) -> http.client.HTTPResponse:
         given = {name: str(value) for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode({'api-version': API_VERSION, **given})}"
-        headers = {"Authorization": owner_token(self.place), "Content-Type": "application/json", **headers}
+        credential = {} if "Authorization" in headers else {"Authorization": credential_of(self.place)}
+        headers = {"Content-Type": "application/json", **credential, **headers}
         headers["User-Agent"] = f"hubkeep/{__version__}"  # the posture report tells back ends from these commands by it
         place = self.place
         where = f"{place.host}:{place.port('https')}"
@@ -222,6 +245,11 @@ class HubClient:
             raise CommandFailure(
                 f"no hub answers at {where}: {error}", "is it running? 'hubkeep doctor' tells more", UNREACHABLE
             ) from None
+
+
+def credential_of(place: HubPlace) -> str:
+    """The Authorization header of whoever asks. Raises CommandFailure."""
+    return bearer(place.login) if place.login is not None else owner_token(place)
 
 
 def owner_token(place: HubPlace, seconds: int = _TOKEN_SECONDS) -> str:

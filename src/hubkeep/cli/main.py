@@ -22,6 +22,7 @@ from . import (
     jobs,
     keys,
     modules,
+    people,
     policies,
     posture,
     roles,
@@ -154,6 +155,9 @@ app.add_typer(certificates.app, name="cert")
 app.add_typer(audit.app, name="audit")
 app.add_typer(posture.app, name="posture")
 app.command("connection-string")(tokens.connection_string_command)
+app.command()(people.login)
+app.command()(people.logout)
+app.command()(people.whoami)
 app.command()(explain)
 app.command()(replays)
 app.command()(doctor)

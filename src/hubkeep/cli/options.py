@@ -30,4 +30,6 @@ def client_of(data: Path, connection_string: str | None) -> HubClient:
 def provisioning_client_of(data: Path, connection_string: str | None) -> HubClient:
     """As the provisioning service's owner, where the data directory is here. Raises CommandFailure."""
     place = find_hub(data, connection_string)
+    if place.login is not None:
+        return HubClient(place)
     return HubClient(place._replace(connection_string=place.provisioning_connection_string or place.connection_string))

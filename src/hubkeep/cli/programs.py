@@ -41,7 +41,8 @@ def run(
 
 def environment(place: HubPlace, device: str) -> dict[str, str]:
     """The variables that Python, Node, .NET, Java, curl and OpenSSL programs and these clients' samples read."""
-    values = {CONNECTION_STRING_VARIABLE: place.connection_string, "IOTHUB_CONNECTION_STRING": place.connection_string}
+    names = (CONNECTION_STRING_VARIABLE, "IOTHUB_CONNECTION_STRING")
+    values = dict.fromkeys(names, place.connection_string) if place.connection_string else {}
     values["HUBKEEP_HOST_NAME"] = place.host
     with HubClient(place) as client:
         status = client.get("/api/status")
