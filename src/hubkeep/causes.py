@@ -383,6 +383,10 @@ TOKEN_SERVICE: Final[Mapping[str, Cause]] = {
     ),
 }
 RATES: Final[Mapping[str, Cause]] = {
+    "rate-exceeded": Cause(
+        "More was asked for than the rate of the hub, of the device or of the simulated tier allows.",
+        "ask less often, or raise throttles in the settings; hubkeep throttle show tells who asks most",
+    ),
     "methods-too-many": Cause("Too many method calls are under way.", "wait for answers before calling on"),
     "twin-requests-too-many": Cause("Too many requests about the twin wait.", "wait for answers before asking on"),
     "registrations-too-many": Cause("More requests to register, or questions, than may come in a while.", _AGAIN),

@@ -21,11 +21,13 @@ class HubError(Exception):
     cause: its name in ``causes.CAUSES``; the class's own where none is given. reason: which check failed, for the
     operator. remedy: what would mend it, for the operator; the cause's cure where none is given.
     tracking_id: set when the refusal is recorded; the peer sees it, ``hubkeep explain`` looks it up.
+    is_repeat: the same was told lately; it is counted, and not kept once more.
     row: the row of limits-and-faults that this answers, if it is not that of ``ROWS``; set through ``by``.
     """
 
     text = "The request was refused."
     row = ""
+    is_repeat = False
     own_cause = "hub-error"
 
     def __init__(self, text: str = "", *, cause: str = "", reason: str = "", remedy: str = "") -> None:

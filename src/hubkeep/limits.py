@@ -1,7 +1,8 @@
 """Every quota, size and time-out: value, unit, source. Rules get them through one ``Limits`` record."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -257,6 +258,77 @@ POSTURE_NAMES = Limit(10, "names of identities that a finding lists", "ours")
 POSTURE_GROUPS = Limit(1000, "kinds of clients, versions and addresses that a finding weighs", "ours")
 DISK_STOP_SHARE = Limit(5, "per cent of the disk that must stay free for writes", "L-L27")
 DISK_STOP = Limit(512 * MIB, "bytes of the disk that must stay free for writes, if less than the share", "L-L27")
+
+THROTTLED_DEVICES = Limit(
+    50_000, "devices of which the hub remembers how fast they ask, of one kind", "ours: some 8 MiB"
+)
+THROTTLE_WAIT = Limit(30, "seconds that a PUBACK is delayed before the connection is closed", "L-O1")
+OFFENDERS = Limit(1000, "devices and policies of which refusals by rate are counted one by one", "ours")
+
+# What is asked for, as rates count it.
+OperationClass = Literal[
+    "connects",
+    "telemetry",
+    "twin-reads",
+    "twin-updates",
+    "methods",
+    "devicebound-sends",
+    "devicebound-receives",
+    "uploads",
+    "registry",
+    "queries",
+    "jobs",
+]
+Tier = Literal["F1", "S1", "S2", "S3"]
+
+
+class TierRate(NamedTuple):
+    """A second: the larger of ``least`` and ``per_unit`` for every unit. over: the seconds that it is counted over.
+
+    Of methods: bytes.
+    """
+
+    per_unit: float
+    least: float = 0.0
+    over: float = 1.0
+
+    def of(self, units: int) -> float:
+        return max(self.least, self.per_unit * units)
+
+
+class TierLimits(NamedTuple):
+    """quota: messages a day and unit. metered: bytes that count as one message. jobs: that run at once."""
+
+    quota: int
+    metered: int
+    jobs: int
+    rates: Mapping[OperationClass, TierRate]
+
+
+def _rates(
+    often: float, reads: float, updates: float, seldom: float, receives: float, methods: float
+) -> Mapping[OperationClass, TierRate]:
+    """seldom, receives: a minute, which is what they are counted over."""
+    return {
+        "connects": TierRate(often, 100),
+        "telemetry": TierRate(often, 100),
+        "twin-reads": TierRate(reads, 100),
+        "twin-updates": TierRate(updates, 50),
+        "methods": TierRate(methods * KIB),
+        "devicebound-sends": TierRate(seldom / 60, over=60),
+        "devicebound-receives": TierRate(receives / 60, over=60),
+        "uploads": TierRate(seldom / 60, over=60),
+        "registry": TierRate(seldom / 60, over=60),
+    }
+
+
+# Source: device-protocols 7.4; jobs: service-protocols 2.17. The free tier is one unit with the rates of S1.
+TIERS: Mapping[Tier, TierLimits] = {
+    "F1": TierLimits(8_000, KIB // 2, 1, _rates(12, 10, 5, 100, 1000, 160)),
+    "S1": TierLimits(400_000, 4 * KIB, 1, _rates(12, 10, 5, 100, 1000, 160)),
+    "S2": TierLimits(6_000_000, 4 * KIB, 5, _rates(120, 500, 250, 100, 1000, 480)),
+    "S3": TierLimits(300_000_000, 4 * KIB, 10, _rates(6000, 500, 250, 5000, 50_000, 24 * KIB)),
+}
 
 
 def _default(limit: Limit) -> Any:

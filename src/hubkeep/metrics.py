@@ -24,6 +24,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "hubkeep_refusals": Family("counter", "Refusals by error number.", "code"),
     "hubkeep_refusals_by_row": Family("counter", "Refusals by row of the specification's limits and faults.", "row"),
     "hubkeep_refusals_dropped": Family("counter", "Refusals counted and not kept."),
+    "hubkeep_throttled": Family("counter", "Requests refused or delayed for their rate.", "class"),
     "hubkeep_connections": Family("gauge", "Open connections."),
     "hubkeep_connections_unauthenticated": Family("gauge", "Open connections that have not authenticated."),
     "hubkeep_connections_refused": Family("counter", "Connections closed at accept."),

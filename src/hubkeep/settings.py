@@ -346,6 +346,33 @@ class Posture(_Section):
         return path
 
 
+class Rate(_Section):
+    """A token bucket: so many a second in the long run, so many at once after a rest."""
+
+    rate: float = Field(gt=0, description="Requests a second.")
+    burst: float | None = Field(None, ge=1, description="At once; if not given, those of one second, and at least 1.")
+
+    @property
+    def burst_or_second(self) -> float:
+        return self.burst if self.burst is not None else max(1.0, self.rate)
+
+
+class Throttles(_Section):
+    """How often may be asked. Off unless a rate is named here. A running hub takes changes on SIGHUP."""
+
+    hub: dict[limits.OperationClass, Rate] = Field(
+        {}, description="For everybody together, by class: [throttles.hub.twin-reads] rate = 100, burst = 200."
+    )
+    device: dict[limits.OperationClass, Rate] = Field(
+        {}, description="For each device, module or policy by itself: [throttles.device.telemetry] rate = 10."
+    )
+    tier: limits.Tier | None = Field(
+        None, description="Simulate the limits of this tier of Azure IoT Hub; hubkeep tier report tells what they make."
+    )
+    units: int = Field(1, ge=1, le=200, description="Units of the simulated tier.")
+    report_only: bool = Field(False, description="The simulated tier counts, and refuses nothing.")
+
+
 class LimitChanges(_Section):
     """Changes of the defaults in limits.py, by name."""
 
@@ -385,6 +412,7 @@ class Settings(pydantic_settings.BaseSettings):
     certificates: Certificates = Certificates()
     sealing: Sealing = Sealing()
     posture: Posture = Posture()
+    throttles: Throttles = Throttles()
     limits: LimitChanges = LimitChanges()
     policy_networks: bool = Field(
         True, description="Heed the networks of policies; off lets an operator in again who shut everybody out."

@@ -29,6 +29,8 @@ EXAMPLES: Final = {
     "whoami": "hubkeep whoami",
     "replays": "hubkeep replays press-07",
     "explain": "hubkeep explain press-07",
+    "throttle show": "hubkeep throttle show --json",
+    "tier report": "hubkeep tier report",
     "audit list": "hubkeep audit list --target press-07 --from 2026-11-01",
     "audit export": "hubkeep audit export audit.jsonl --chain changes",
     "audit verify": "hubkeep audit verify --data /var/lib/hubkeep",

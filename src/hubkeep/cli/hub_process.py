@@ -49,6 +49,12 @@ def listener_options(
     return {name: value for name, value in given.items() if value is not None}
 
 
+def tier_options(tier: str | None, units: int | None, *, report_only: bool) -> dict[str, Any] | None:
+    """Those of the settings of throttles that were given."""
+    given = {"tier": tier, "units": units, "report_only": report_only or None}
+    return {name: value for name, value in given.items() if value is not None} or None
+
+
 def run_loop(main: Coroutine[Any, Any, _T]) -> _T:
     """Run ``main`` on the fast loop where it is installed."""
     try:

@@ -26,6 +26,7 @@ from . import (
     policies,
     posture,
     roles,
+    throttles,
     token_service,
     tokens,
     transfers,
@@ -62,6 +63,11 @@ HostNameOption = Annotated[
 HttpsPortOption = Annotated[int | None, typer.Option(help="0: any free one.")]
 MqttPortOption = Annotated[int | None, typer.Option(help="0: any free one.")]
 AmqpPortOption = Annotated[int | None, typer.Option(help="0: any free one.")]
+TierOption = Annotated[
+    str | None, typer.Option("--tier", help="Simulate the limits of F1, S1, S2 or S3 of Azure IoT Hub; off by default.")
+]
+UnitsOption = Annotated[int | None, typer.Option(min=1, max=200, help="Units of the simulated tier.")]
+ReportOnlyOption = Annotated[bool, typer.Option("--report-only", help="The tier counts, and refuses nothing.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
 
 
@@ -78,6 +84,9 @@ def dev(
         bool, typer.Option("--plain-amqp", help="AMQP without TLS on 5672 as well, for UseDevelopmentEmulator=true.")
     ] = False,
     partitions: Annotated[int | None, typer.Option(min=1, max=32, help="Of a new event log.")] = None,
+    tier: TierOption = None,
+    units: UnitsOption = None,
+    report_only: ReportOnlyOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,6 +102,7 @@ def dev(
         host_names=tuple(host_name) if host_name else None,
         listeners=hub_process.listener_options(listen, https_port, mqtt_port, amqp_port, plain),
         events={"partitions": partitions} if partitions else None,
+        throttles=hub_process.tier_options(tier, units, report_only=report_only),
     )
     hub_process.serve(settings, as_json=as_json, ephemeral=ephemeral, config=config)
 
@@ -106,6 +116,9 @@ def serve(
     mqtt_port: MqttPortOption = None,
     amqp_port: AmqpPortOption = None,
     partitions: Annotated[int | None, typer.Option(min=1, max=32, help="Of a new event log.")] = None,
+    tier: TierOption = None,
+    units: UnitsOption = None,
+    report_only: ReportOnlyOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,6 +133,7 @@ def serve(
         host_names=tuple(host_name) if host_name else None,
         listeners=hub_process.listener_options(listen, https_port, mqtt_port, amqp_port),
         events={"partitions": partitions} if partitions else None,
+        throttles=hub_process.tier_options(tier, units, report_only=report_only),
     )
     hub_process.serve(settings, as_json=as_json, config=config)
 
@@ -154,6 +168,8 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(certificates.app, name="cert")
 app.add_typer(audit.app, name="audit")
 app.add_typer(posture.app, name="posture")
+app.add_typer(throttles.app, name="throttle")
+app.add_typer(throttles.tier_app, name="tier")
 app.command("connection-string")(tokens.connection_string_command)
 app.command()(people.login)
 app.command()(people.logout)

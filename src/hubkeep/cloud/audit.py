@@ -58,6 +58,8 @@ class Refusals:
         row = on_wire(error)
         self.counts[row.number] += 1
         self.rows[row_of(error)] += 1
+        if error.is_repeat:
+            return error.tracking_id
         try:
             refusal = Refusal(
                 tracking_id=error.tracking_id,

@@ -13,6 +13,7 @@ from hubkeep.ports import Clock, RecordRefusal
 from .authentication import Authentication
 from .refusal_bodies import numbered_refusal
 from .strict_json import strict_json
+from .throttling import Throttles
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,17 @@ class TwinAnswer(msgspec.Struct, frozen=True):
 class DeviceTwins:
     """What a device or module may ask of its own twin. Every request is checked anew at the moment it acts (L-R6)."""
 
-    def __init__(self, twins: Twins, authentication: Authentication, refuse: RecordRefusal, clock: Clock) -> None:
+    def __init__(
+        self, twins: Twins, authentication: Authentication, throttles: Throttles, refuse: RecordRefusal, clock: Clock
+    ) -> None:
         self._twins, self._authentication, self._refuse, self._clock = twins, authentication, refuse, clock
+        self._throttles = throttles
 
     async def read(self, principal: Principal, link: LinkInfo) -> TwinAnswer:
         """200 and the document; a refusal otherwise. Raises Forbidden, Unauthorized, recorded: the link must go."""
         self._authorize(principal, link)
         try:
+            self._throttles.check("twin-reads", principal.name)
             twin = await self._twins.get(principal.device_id, principal.module_id)
         except Exception as error:  # noqa: BLE001  # told in the answer
             return self.refusal(error, principal, link)
@@ -47,6 +52,7 @@ class DeviceTwins:
         """204 and the new version; a refusal otherwise. Raises Forbidden, Unauthorized, recorded: the link must go."""
         self._authorize(principal, link)
         try:
+            self._throttles.check("twin-updates", principal.name)
             patch = strict_json(body)
             twin = await self._twins.report(principal.device_id, principal.module_id, patch, version)
         except Exception as error:  # noqa: BLE001  # told in the answer

@@ -217,6 +217,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/audit/heads", "https", "GET /api/audit/heads", _ALL, "where its chains end"),
     Operation("admin/refusals", "https", "GET /api/refusals", _ALL),
     Operation("admin/replays", "https", "GET /api/replays", _ALL),
+    Operation("admin/throttles", "https", "GET /api/throttles", _ALL, "rates, and whom they refused most"),
+    Operation("admin/tier", "https", "GET /api/tier", _ALL, "what a tier of the original would have refused"),
     Operation("admin/events", "https", "GET /api/events", _SERVICE, "live events as JSON lines, for hubkeep monitor"),
     Operation("admin/devicebound", "https", "GET /api/devices/{id}/messages", _SERVICE, "what waits, and recent ends"),
     Operation("admin/identities", "https", "GET /api/identities", _ALL, "with keys and twins, for hubkeep export"),

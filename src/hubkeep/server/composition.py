@@ -86,6 +86,7 @@ from .posture import HubState, in_turn, opened_posture
 from .provisioning import open_provisioning
 from .sealing import open_ring, resealing
 from .server_roots import noted_by, opened_rollover, signed_bundle
+from .throttling import limits_of, throttles_of
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     """
     async with contextlib.AsyncExitStack() as up:
         clock = clock or SystemClock()
-        limits, egress = settings.limits.resolve(), egress_of(settings)
+        limits, egress = limits_of(settings), egress_of(settings)
         directory = settings.data
         routing = RoutingTable()
         description = prepare(directory, settings)
@@ -234,7 +235,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         rollover.serve(tls, lambda chains: ListenerContexts(chains, settings.tls))
         transports.keep_quiet_about_handshakes(asyncio.get_running_loop())
 
-        device_twins = DeviceTwins(twins, authentication, refusals.record, clock)
+        throttles = throttles_of(settings.throttles, clock)
+        device_twins = DeviceTwins(twins, authentication, throttles, refusals.record, clock)
         device_registrations = DeviceRegistrations(
             provisioning.registrations, authentication, clock, limits, refusals.record
         )
@@ -250,6 +252,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             bus=bus,
             sessions=sessions,
             admission=admission,
+            throttles=throttles,
             refuse=refusals.record,
             clock=clock,
             limits=limits,
@@ -265,6 +268,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             bus=bus,
             sessions=sessions,
             admission=admission,
+            throttles=throttles,
             refuse=refusals.record,
             audit=audit.note,
             clock=clock,
@@ -279,6 +283,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         hub = Hub(settings, policies, tls, identities, refusals, amqp.readers, rollover.trust_bundle, certification)
         file_upload = await _file_upload(settings, registry, bus, clock, limits, hub.address, up)
         hub.file_upload, hub.id_scope = file_upload, provisioning.enrolments.id_scope
+        hub.throttles = throttles
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals, limits)
         posture = opened_posture(
             settings,
@@ -290,6 +295,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         https = HttpsListener(
             authentication=authentication,
+            throttles=throttles,
             device_tokens=DeviceTokens(authentication, identities, policies, settings.host_name, clock, limits),
             identities=identities,
             bulk=bulk,
@@ -343,7 +349,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         up.push_async_callback(see_off, lambda: (*mqtt.links, *amqp.links, *https.connections))
         await up.enter_async_context(https.serving())
         metrics = HubMetrics(
-            lambda: samples(event_log, admission, sessions, refusals, relay, replays, mqtt, amqp, https)
+            lambda: samples(event_log, admission, throttles, sessions, refusals, relay, replays, mqtt, amqp, https)
         )
         pages = HealthPages(registry_of(metrics), lambda: unhealthy(event_log, registry, certification.own))
         health = await up.enter_async_context(pages.serving())

@@ -12,6 +12,7 @@ from hubkeep.connection.amqp.listener import AmqpListener
 from hubkeep.connection.https.listener import HttpsListener
 from hubkeep.connection.mqtt.listener import MqttListener
 from hubkeep.connection.sessions import Sessions
+from hubkeep.connection.throttling import Throttles
 from hubkeep.device.own_authorities import OwnAuthorities
 from hubkeep.messaging.routing.relay import EventRelay
 from hubkeep.metrics import Sample
@@ -36,6 +37,7 @@ def unhealthy(event_log: SqliteEventLog, registry: Registry, own: OwnAuthorities
 def samples(
     event_log: SqliteEventLog,
     admission: Admission,
+    throttles: Throttles,
     sessions: Sessions,
     refusals: Refusals,
     relay: EventRelay,
@@ -64,6 +66,8 @@ def samples(
     for surface, count in replays.counts.items():
         yield Sample("hubkeep_logins", count, surface)
     yield Sample("hubkeep_refusals_dropped", refusals.dropped)
+    for kind, count in throttles.refused.items():
+        yield Sample("hubkeep_throttled", count, kind)
     yield Sample("hubkeep_connections", admission.open)
     yield Sample("hubkeep_connections_unauthenticated", admission.unauthenticated)
     yield Sample("hubkeep_connections_refused", admission.refused)

@@ -7,6 +7,7 @@ from hubkeep.cloud.audit import Refusals
 from hubkeep.cloud.policies import Policies
 from hubkeep.connection.amqp.readers import Readers
 from hubkeep.connection.https.files import FileUpload
+from hubkeep.connection.throttling import Throttles
 from hubkeep.connection.tls import ListenerContexts
 from hubkeep.device.certification import Certification
 from hubkeep.device.identities import Identities
@@ -39,17 +40,21 @@ class Hub:
         self.missing: dict[str, str] = {}  # listener to why it is not there
         self.file_upload: FileUpload | None = None
         self.id_scope = ""  # of the provisioning service
+        self.throttles: Throttles | None = None
 
     @property
     def data(self) -> Path:
         return self.settings.data
 
     def reload(self, settings: Settings | None) -> Settings | None:
-        """Serve renewed certificates to new handshakes. Returns ``settings``: what a running hub can take of them.
+        """Serve renewed certificates to new handshakes, and heed other rates.
 
-        Raises ssl.SSLError, OSError; then the old certificates are served on.
+        Returns ``settings``: what a running hub can take of them. Raises ssl.SSLError, OSError; then the old
+        certificates are served on.
         """
         self._tls.reload()
+        if settings is not None and self.throttles is not None:
+            self.throttles.change(settings.throttles.hub, settings.throttles.device)
         return settings
 
     def endpoint(self, kind: str) -> str:

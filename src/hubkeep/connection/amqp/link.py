@@ -422,6 +422,7 @@ class AmqpLink(asyncio.Protocol):
         key = (principal.device_id, principal.module_id)
         presence = self._presences.get(key)
         if presence is None:
+            self.listener.throttles.check("connects", principal.name)
             presence = Presence(self, principal)
             self.listener.sessions.open(principal, presence, "amqp")
             self._presences[key] = presence

@@ -34,6 +34,7 @@ from ..device_registrations import DeviceRegistrations
 from ..device_twins import DeviceTwins
 from ..event_encoding import ingress_stamp
 from ..sessions import Sessions, policy_changed
+from ..throttling import Throttles
 from .link import AmqpLink
 from .readers import Readers
 
@@ -53,6 +54,7 @@ class AmqpListener:
         bus: Bus,
         sessions: Sessions,
         admission: Admission,
+        throttles: Throttles,
         refuse: RecordRefusal,
         audit: Callable[[AuditEntry], None],
         clock: Clock,
@@ -65,6 +67,7 @@ class AmqpListener:
         self.authentication, self.to_cloud, self.log, self.sessions = authentication, to_cloud, log, sessions
         self.deliveries, self.twins, self.bus, self.registrations = deliveries, twins, bus, registrations
         self.admission, self.refuse, self.audit, self.clock, self.limits = admission, refuse, audit, clock, limits
+        self.throttles = throttles
         self.host_name, self.events_name, self.created = host_name, events_name, created
         self.container_id = f"hubkeep-{uuid.uuid4().hex}"
         self.entity_names = frozenset({events_name.lower(), "messages/events"})

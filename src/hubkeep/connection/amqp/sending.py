@@ -89,6 +89,7 @@ class DeviceSender(LinkEndpoint):
         except AmqpError as failure:
             raise BadRequest("The message cannot be read.", reason=failure.description) from None
         queue = addressee(message.system.to or "")
+        self._connection.listener.throttles.check("devicebound-sends", self._principal.name, size=len(message.body))
         try:
             await self._send_to(queue, message)
         except (DeviceNotFound, ModuleNotFound, Forbidden):

@@ -140,11 +140,28 @@ class TelemetryLink(LinkEndpoint):
         if not tails:
             return
         listener, last = self._connection.listener, first + len(tails) - 1
+        if "telemetry" in listener.throttles.on:
+            taken = self._within_rate(first, tails, settled=settled)
+            tails, last = tails[:taken], first + taken - 1
+            if not tails:
+                return
         try:
             listener.to_cloud.append(self._sender, tails, partial(self._on_durable, first, last, settled))
             listener.accepted += len(tails)
         except HubError as error:
             self._rejected(first, last, error, settled=settled)
+
+    def _within_rate(self, first: int, tails: Sequence[bytes], *, settled: bool) -> int:
+        """How many of these messages may be taken now; the rest is rejected: the sender repeats it later (L-O1)."""
+        throttles, who = self._connection.listener.throttles, self._sender.principal.name
+        taken = 0
+        try:
+            taken, wait = throttles.granted("telemetry", who, [len(each) for each in tails])
+            if wait:
+                raise throttles.refusal("telemetry", who, wait)
+        except HubError as error:
+            self._rejected(first + taken, first + len(tails) - 1, error, settled=settled)
+        return taken
 
     def _take_batch(self, delivery_id: int, payload: bytes, *, settled: bool) -> None:
         """Several messages in one delivery, with one outcome for all."""
@@ -152,6 +169,9 @@ class TelemetryLink(LinkEndpoint):
         on_durable = partial(self._on_durable, delivery_id, delivery_id, settled)
         try:
             messages = [_decoded(each) for each in _unbatched(payload)]
+            throttles, who = self._connection.listener.throttles, self._sender.principal.name
+            for each in messages:
+                throttles.check("telemetry", who, size=len(each.body))
             if messages:
                 to_cloud.accept(self._sender, messages, on_durable)
                 self._connection.listener.accepted += len(messages)

@@ -57,6 +57,7 @@ from ..authentication import Authentication
 from ..device_tokens import DeviceTokens
 from ..operations import OPERATIONS
 from ..sessions import Sessions
+from ..throttling import CLASSES, Throttles
 from . import admin, cloud_to_device, device, files, modules, service
 from . import methods as method_surface
 from . import twins as twin_surface
@@ -90,6 +91,7 @@ from .registrations import RegistrationSurface
 from .revocation import RevocationSurface
 from .roots import RootSurface
 from .sealing import SealingSurface
+from .throttles import ThrottleSurface
 from .transfers import TransferSurface
 from .websocket import PATHS, LinkFactory, is_upgrade, tunnelled
 
@@ -110,6 +112,7 @@ class HttpsListener:
         self,
         *,
         authentication: Authentication,
+        throttles: Throttles,
         device_tokens: DeviceTokens,
         identities: Identities,
         bulk: BulkIdentities,
@@ -154,6 +157,7 @@ class HttpsListener:
         limits: Limits,
     ) -> None:
         self._authentication, self._refusals, self._audit = authentication, refusals, audit
+        self._throttles = throttles
         self.admission, self.clock, self.limits = admission, clock, limits
         self._tunnels: Mapping[str, LinkFactory] = {"mqtt": mqtt, "amqp": amqp}
         self.connections: set[HttpsConnection] = set()
@@ -206,6 +210,7 @@ class HttpsListener:
             *AccessSurface(access, sessions).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
             *AuditSurface(audit).endpoints(),
+            *ThrottleSurface(throttles).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
                 replays=replays,
@@ -291,6 +296,8 @@ class HttpsListener:
             connection.ticket.authenticated()
         if endpoint.dated and not place.is_dated:
             raise BadApiVersion(remedy="add ?api-version=2021-04-12").by("L-H7")
+        if self._throttles.on and (kind := CLASSES.get(endpoint.operation)) is not None and exchange.principal:
+            self._throttles.check(kind, exchange.principal.name, size=request.content_length or 0)
         audited = AUDITED.get(endpoint.operation)
         return await (endpoint.handle(exchange) if audited is None else self._on_record(exchange, endpoint, audited))
 

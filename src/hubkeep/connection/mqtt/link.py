@@ -18,7 +18,7 @@ from hubkeep.errors import (
     ServerBusy,
     Unauthorized,
 )
-from hubkeep.limits import REQUESTS_PER_TURN, TOPIC_LENGTH
+from hubkeep.limits import REQUESTS_PER_TURN, THROTTLE_WAIT, TOPIC_LENGTH
 from hubkeep.messaging.device_to_cloud import Sender
 from hubkeep.model import LinkInfo, Principal
 from hubkeep.wire.mqtt import (
@@ -67,11 +67,13 @@ class MqttLink(asyncio.Protocol):
         "_durable",
         "_features",
         "_info",
+        "_late_since",
         "_leaving",
         "_listener",
         "_login",
         "_paused",
         "_pending",
+        "_postponed",
         "_session",
         "_telemetry",
         "_ticket",
@@ -103,6 +105,8 @@ class MqttLink(asyncio.Protocol):
         self.principal: Principal | None = None
         self.expires = 0.0
         self._durable = self._on_durable
+        self._postponed: Publish | None = None  # it waits for its turn
+        self._late_since: float | None = None  # when messages began to wait without an end in between
 
     # -- the socket --------------------------------------------------------------------------------------------------
 
@@ -162,8 +166,10 @@ class MqttLink(asyncio.Protocol):
         known = telemetry.known if telemetry is not None else _NOTHING_KNOWN
         limit = listener.small_enough
         join, head_of = b"".join, listener.data_section_head
+        is_metered = telemetry is not None and "telemetry" in listener.throttles.on
+        next_event = self._next_within_rate if is_metered else connection.next_event
         try:
-            while (event := connection.next_event()) is not None:
+            while (event := next_event()) is not None:
                 if type(event) is Publish:
                     topic, payload = event.topic, event.payload
                     sections = known.get(topic)
@@ -201,6 +207,35 @@ class MqttLink(asyncio.Protocol):
             self._transport.write(out)
         if connection.state is not State.OPEN and connection.unread > listener.bounds.max_connect:
             self._pause()
+
+    def _next_within_rate(self) -> Any:
+        """The next event; None also while a message has to wait for its turn: its PUBACK comes later (L-O1).
+
+        Raises Throttled for one that has waited too long, QuotaExceeded.
+        """
+        connection, throttles = self._connection, self._listener.throttles
+        if connection.state is State.HELD:
+            return None  # it goes on by itself
+        event = self._postponed or connection.next_event()
+        self._postponed = None
+        if type(event) is not Publish or event.topic.startswith(b"$"):
+            if event is None:
+                self._late_since = None
+            return event
+        wait = throttles.taken("telemetry", self._name, len(event.topic) + len(event.payload))
+        if not wait:
+            return event
+        now = self._listener.clock.monotonic()
+        if self._late_since is None:
+            self._late_since = now
+            self._refused(throttles.refusal("telemetry", self._name, wait), "events/publish")
+        elif now - self._late_since > THROTTLE_WAIT.value:
+            raise throttles.refusal("telemetry", self._name, wait)
+        self._postponed = event
+        connection.hold()
+        self._pause()
+        asyncio.get_running_loop().call_later(wait, self._next_turn)
+        return None
 
     def _append(self, sender: Sender, tails: list[bytes], acks: list[bytes]) -> None:
         listener = self._listener
@@ -249,7 +284,7 @@ class MqttLink(asyncio.Protocol):
         if self._leaving:
             self._leave()
             return
-        if self._paused and self._pending < self._listener.limits.uncommitted_publishes:
+        if self._paused and self._pending < self._listener.limits.uncommitted_publishes and self._postponed is None:
             self._resume()
 
     def _leave(self) -> None:
@@ -337,7 +372,7 @@ class MqttLink(asyncio.Protocol):
         """The listener's call each second: deadlines of the client's silence, its token, and its reading."""
         if self._transport is None:
             return
-        if monotonic >= self._connection.deadline and not self._paused:
+        if monotonic >= self._connection.deadline and not self._paused and self._postponed is None:
             reason = "no CONNECT in time" if self.principal is None else "silent for longer than its keep-alive allows"
             log.debug("%s from %s: %s", self._name, self._info.peer, reason)
             if self.principal is None:

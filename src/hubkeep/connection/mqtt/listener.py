@@ -19,6 +19,7 @@ from ..deliveries import Deliveries
 from ..device_registrations import DeviceRegistrations
 from ..device_twins import DeviceTwins
 from ..sessions import Sessions
+from ..throttling import Throttles
 from .link import MqttLink
 from .wills import DelayedWills
 
@@ -43,6 +44,7 @@ class MqttListener:
         bus: Bus,
         sessions: Sessions,
         admission: Admission,
+        throttles: Throttles,
         refuse: RecordRefusal,
         clock: Clock,
         limits: Limits,
@@ -51,6 +53,7 @@ class MqttListener:
         self.authentication, self.to_cloud, self.log, self.encoding = authentication, to_cloud, log, encoding
         self.sessions, self.admission, self.refuse, self.clock, self.limits = sessions, admission, refuse, clock, limits
         self.twins, self.bus, self.registrations = twins, bus, registrations
+        self.throttles = throttles
         self.lenient_subscriptions = lenient_subscriptions
         self.deliveries, self.subscriptions = deliveries, subscriptions
         self.links: set[MqttLink] = set()

@@ -62,6 +62,7 @@ class Login:
         listener = self._listener
         self.info = msgspec.structs.replace(self.info, client=name.client_type)
         principal = await self._authorized(name, token)
+        listener.throttles.check("connects", principal.name)
         if connect.properties.text("authentication_method") is not None:
             raise Unauthorized(
                 cause="authentication-method",

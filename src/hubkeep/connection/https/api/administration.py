@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
-from hubkeep.errors import PolicyNotFound, QuotaExceeded, ResourceLimit
-from hubkeep.limits import AUDIT_PAGE, HTTP_SERVICE_BODY
+from hubkeep.errors import NotFound, PolicyNotFound, QuotaExceeded, ResourceLimit
+from hubkeep.limits import AUDIT_PAGE, HTTP_SERVICE_BODY, OperationClass, Tier
 from hubkeep.model import AuditChain, EventSource
 
 from ..events import RetentionBody, SourceSwitch
@@ -168,6 +169,60 @@ class RetentionState(RetentionLimits):
     default: RetentionLimits
 
 
+class ThrottleRate(Told):
+    rate: float
+    burst: float
+
+
+class ThrottleOffender(Told):
+    identity: str
+    operation_class: OperationClass = msgspec.field(name="class")
+    refused: int
+    per_second: float
+
+
+class ThrottleState(Told):
+    """refused: by class, since the start."""
+
+    hub: dict[OperationClass, ThrottleRate]
+    device: dict[OperationClass, ThrottleRate]
+    refused: dict[OperationClass, int]
+    offenders: list[ThrottleOffender]
+
+
+class TierQuota(Told):
+    """used: messages of the day that had most, each counted once per meteredBytes."""
+
+    used: int
+    of_day: int
+    metered_bytes: int
+
+
+class TierClass(Told):
+    """over: what each tier would have refused or delayed."""
+
+    operation_class: OperationClass = msgspec.field(name="class")
+    unit: Literal["operations", "bytes"]
+    count: int
+    peak_per_second: float
+    peak_per_minute: float
+    allowed_per_second: float
+    over: dict[Tier, int]
+
+
+class TierReport(Told):
+    """fits: the smallest tier that would have refused nothing; empty: none."""
+
+    tier: Tier
+    units: int
+    report_only: bool
+    seconds: float
+    fits: Tier | Literal[""]
+    quota: dict[Tier, TierQuota]
+    jobs_at_once: dict[Tier, int]
+    classes: list[TierClass]
+
+
 _LIMIT: Final = HTTP_SERVICE_BODY.value
 _SEALING: Final = given(SealingState, "How it is now.")
 _POLICY: Final = given(PolicyWithKeys, "The policy.")
@@ -208,6 +263,16 @@ ROWS: Final[Mapping[str, Described]] = {
             Parameter("identity", str, "Of this device, `device/module` or `policy NAME` alone."),
             Parameter("most", Annotated[int, Meta(ge=1, le=1000)], "At most so many: 20 by default."),
         ),
+    ),
+    "admin/throttles": Described(
+        "Show rates, and whom they refused most",
+        given(ThrottleState, "Rates in force, refusals by class, and the devices and policies behind them."),
+        query=(Parameter("most", Annotated[int, Meta(ge=1, le=1000)], "At most so many: 20 by default."),),
+    ),
+    "admin/tier": Described(
+        "Show what a tier of Azure IoT Hub would have made of the traffic",
+        given(TierReport, "Counted since the start, for every tier."),
+        refusals=(NotFound,),
     ),
     "admin/events": Described(
         "Watch events as they come",

@@ -23,9 +23,11 @@ from hubkeep.errors import (
     HubError,
     MessageTooLarge,
     NotFound,
+    QuotaExceeded,
     RequestTimeout,
     ServerBusy,
     StoreUnavailable,
+    Throttled,
     Unauthorized,
     UnsupportedEncoding,
     UriTooLong,
@@ -37,6 +39,8 @@ from hubkeep.model import Permission
 from ...actions import ACTIONS
 from ...operations import OPERATIONS, Operation
 from ...registration_documents import refused_number
+from ...throttling import CLASSES
+from ...tiers import METERED
 from . import (
     access,
     administration,
@@ -332,6 +336,8 @@ def refusals_of(operation: Operation) -> Sequence[type[HubError]]:
     """Everything that the operation may be refused for."""
     row = ROWS[operation.name]
     found: list[type[HubError]] = [BadRequest, UriTooLong, *row.refusals]
+    if (kind := CLASSES.get(operation.name)) is not None:  # of rates, which are off by default
+        found += [Throttled, QuotaExceeded] if kind in METERED else [Throttled]
     if operation.any_of:
         found += [Unauthorized, Forbidden, StoreUnavailable, ServerBusy]
     if is_dated(operation):
