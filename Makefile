@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: run test bench fuzz fuzz-api lint lock sbom clean help
+.PHONY: run test bench connections fuzz fuzz-api lint lock sbom clean help
 
 run: $(STAMP)  ## a dev hub with simulated devices, live
 	$(BIN)/hubkeep demo
@@ -20,6 +20,9 @@ bench: $(STAMP)  ## the benchmark tables: beside Mosquitto, of the registry, and
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 	$(BIN)/python benchmarks/registry.py $(REGISTRY)
 	$(BIN)/python benchmarks/storm.py $(STORM)
+
+connections: $(STAMP)  ## 10,000 devices on one hub, and their return after its restart: ARGS="--devices 1000"
+	$(BIN)/python benchmarks/connections.py $(ARGS)
 
 fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 7"
 	$(BIN)/python fuzz/run.py $(ARGS)

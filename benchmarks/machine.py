@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 HERE: Final = Path(__file__).parent
 BUILD: Final = HERE / "build"
-_PROGRAMS: Final = ("load", "reader", "null_server")
+_PROGRAMS: Final = ("load", "reader", "null_server", "crowd")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _QUIET_CORES: Final = 0.15
 

@@ -75,17 +75,30 @@ class Hubkeep(Server):
     def __init__(self, folder: Path, devices: int, program: Sequence[str] = ("-m", "hubkeep")) -> None:
         """program: of Python, with the hub's command line."""
         self.data = folder / "hub"
-        ports = ("--https-port", "0", "--mqtt-port", "0", "--amqp-port", "0")
-        command = [sys.executable, *program, "serve", "--data", str(self.data), "--json"]
-        log = (folder / "hub.log").open("w")
-        process = Process([*command, "--listen", ADDRESS, "--host-name", HOST, *ports], stderr=log)
-        ready = process.result()
-        self.ports = {kind: int(ready[kind].rpartition(":")[2]) for kind in ("https", "mqtt", "amqp")}
+        self.folder = folder
+        self._program = program
+        self.ports = {"https": 0, "mqtt": 0, "amqp": 0}
+        process = self._started()
         super().__init__(folder, process, self.ports["mqtt"])
         admin = json.loads((self.data / "admin").read_text())
         self._owner = sas.parse_connection_string(admin["connection_string"])
         self._positions: list[int] = []
         self._register(devices)
+
+    def _started(self) -> Process:
+        """On the ports that it has had before, the first time on free ones."""
+        ports = [text for kind, port in self.ports.items() for text in (f"--{kind}-port", str(port))]
+        command = [sys.executable, *self._program, "serve", "--data", str(self.data), "--json"]
+        log = (self.folder / "hub.log").open("a")
+        process = Process([*command, "--listen", ADDRESS, "--host-name", HOST, *ports], stderr=log)
+        ready = process.result()
+        self.ports = {kind: int(ready[kind].rpartition(":")[2]) for kind in self.ports}
+        return process
+
+    def restart(self) -> None:
+        """Ends it and starts it again; returns when it is ready."""
+        self.process.stop()
+        self.process = self._started()
 
     @property
     def certificate(self) -> tuple[Path, Path]:

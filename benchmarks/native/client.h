@@ -43,7 +43,8 @@ static inline void use_clients(const char *path) {
 }
 
 // A socket on its way to the server. Sources are spread over 127.0.0.0/8: one has too few ports for many short connections.
-static inline void start(Link *link, bool blocking) {
+// False when nobody listens.
+static inline bool try_start(Link *link, bool blocking) {
     static uint32_t source;
     int one = 1;
     link->held = 0;
@@ -55,10 +56,18 @@ static inline void start(Link *link, bool blocking) {
         if (bind(link->fd, (void *)&from, sizeof from)) fail("bind: %s", strerror(errno));
         fcntl(link->fd, F_SETFL, O_NONBLOCK);
     }
-    if (connect(link->fd, (void *)&server, sizeof server) && errno != EINPROGRESS) fail("connect: %s", strerror(errno));
+    if (connect(link->fd, (void *)&server, sizeof server) && errno != EINPROGRESS) {
+        close(link->fd);
+        return false;
+    }
     link->ssl = SSL_new(context);
     SSL_set_fd(link->ssl, link->fd);
     SSL_set_connect_state(link->ssl);
+    return true;
+}
+
+static inline void start(Link *link, bool blocking) {
+    if (!try_start(link, blocking)) fail("connect: %s", strerror(errno));
 }
 
 static inline void end(Link *link) {
