@@ -167,7 +167,7 @@ def refused_answers(webhook: Webhook) -> dict[str, Callable[[Any], Reply]]:
     }
 
 
-@pytest.mark.spec("P-32")
+@pytest.mark.spec("P-32", "P-T50")
 def test_any_other_answer_fails_the_registration(hub: HubInThread, webhook: Webhook, device_id: str) -> None:
     test_a_good_answer_is_obeyed(hub, webhook, f"good-{device_id}")
     enrol(hub, device_id, **custom(webhook))

@@ -235,7 +235,7 @@ def test_a_long_keep_alive_is_capped(device_id: str, keep_alive: int) -> None:
         assert peer.is_closed()
 
 
-@pytest.mark.spec("D-21")
+@pytest.mark.spec("D-21", "P-41")
 def test_an_expired_token_ends_the_connection_after_its_grace() -> None:
     with HubInThread() as hub:
         key = key_of(hub.create_device("short"))

@@ -113,7 +113,7 @@ def test_a_token_for_something_else_is_refused(hub: HubInThread, device_id: str)
     assert register(hub, device_id, by=sas.make(path, PRIMARY, now - 200)).status == 200
 
 
-@pytest.mark.spec("P-11")
+@pytest.mark.spec("P-11", "P-T26")
 def test_devices_of_a_group_use_derived_keys(hub: HubInThread, device_id: str) -> None:
     group = f"g-{device_id}"
     enrol_group(hub, group)
@@ -185,7 +185,7 @@ def test_a_disabled_individual_stops_a_device_of_a_group(hub: HubInThread, devic
     assert outcome(register(hub, device_id, key))["status"] == "assigned"
 
 
-@pytest.mark.spec("P-25")
+@pytest.mark.spec("P-25", "P-T10")
 def test_an_identity_that_somebody_else_made_is_not_taken_over(hub: HubInThread, device_id: str) -> None:
     hub.create_device(device_id)
     before = identity(hub, device_id)
@@ -236,6 +236,7 @@ def test_an_edge_device_gets_its_modules(hub: HubInThread, device_id: str) -> No
     assert sorted(each["moduleId"] for each in modules) == ["$edgeAgent", "$edgeHub"]
 
 
+@pytest.mark.spec("P-T26")
 def test_a_group_keeps_to_its_own_bounds(hub: HubInThread, device_id: str) -> None:
     group = f"g-{device_id}"
     bounds = {"allowedRegistrationIds": ["press-*"], "maxRegistrations": 1, "owner": "plant 3"}
@@ -280,6 +281,7 @@ def test_a_registration_outlives_the_hub(tmp_path: Path) -> None:
         assert identity(second, "press-07")["status"] == "enabled"
 
 
+@pytest.mark.spec("P-T46")
 def test_too_many_registrations_are_told_when_to_come_again() -> None:
     limits = {"registrations_per_minute": 3}
     with HubInThread(limits=limits, provisioning={"answer_at_once": True}) as hub:

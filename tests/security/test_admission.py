@@ -44,6 +44,7 @@ def test_one_source_cannot_take_every_place() -> None:
     assert admission.admit("192.0.2.1") is None
 
 
+@pytest.mark.spec("P-T41")
 def test_handshakes_that_stall_keep_nobody_out(shared_hub: HubInThread) -> None:
     hello = ssl.MemoryBIO()
     client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=shared_hub.host_name)
@@ -68,7 +69,7 @@ def test_connections_in_all_are_bounded() -> None:
     assert admission.admit("192.0.2.9") is not None
 
 
-@pytest.mark.spec("L-L8")
+@pytest.mark.spec("L-L8", "P-T05")
 def test_a_source_that_fails_too_often_is_shut_out_for_a_minute() -> None:
     clock = MovableClock()
     failed = FailedLogins(Limits(), clock)
@@ -141,7 +142,7 @@ def test_the_quota_of_identities_names_itself() -> None:
         assert put[1].body["Message"].startswith("ErrorCode:IotHubQuotaExceeded;")
 
 
-@pytest.mark.spec("L-L20", "L-R5")
+@pytest.mark.spec("L-L20", "L-R5", "P-T45")
 def test_json_out_of_measure_is_refused_in_linear_time(shared_hub: HubInThread, device_id: str) -> None:
     path = f"/devices/{device_id}?{VERSION}"
 
@@ -257,7 +258,7 @@ def test_a_source_that_connects_too_fast_waits_and_then_is_turned_away() -> None
             opened.enter_context(secured(hub, dialled(hub, "127.77.0.1")))
 
 
-@pytest.mark.spec("L-L2", "L-T6")
+@pytest.mark.spec("L-L2", "L-T6", "P-T41")
 def test_a_handshake_under_way_takes_a_strangers_place() -> None:
     limits = {"unauthenticated_per_source": 3, "handshake_within": 2}
     with (
@@ -290,7 +291,7 @@ def test_the_largest_of_those_whom_nobody_knows_go_first() -> None:
 
 
 @pytest.mark.explains("pair-locked-out")
-@pytest.mark.spec("P-68")
+@pytest.mark.spec("P-68", "P-T44")
 def test_wrong_passwords_from_one_address_hinder_the_device_nowhere_else() -> None:
     with HubInThread(listeners={"count_loopback": True}) as hub:
         key = b64decode(hub.create_device("press").rpartition("SharedAccessKey=")[2])

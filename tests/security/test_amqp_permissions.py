@@ -128,7 +128,7 @@ def test_every_link_stands_in_the_list() -> None:
         assert {f"{role} {feature}", f"{role} /{feature}"} & listed, f"{role} {feature}"
 
 
-@pytest.mark.spec("L-A15")
+@pytest.mark.spec("L-A15", "P-T06")
 def test_every_credential_at_every_link(subjects: Subjects) -> None:
     wrong, count = [], 0
     for credential in credentials_of(subjects):

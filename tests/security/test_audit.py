@@ -41,6 +41,7 @@ def put(hub: HubInThread, device_id: str, key: str = KEY, status: str = "enabled
 # -- what is told ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("P-T12")
 def test_a_change_tells_who_what_from_where_with_what_and_from_what_to_what(
     shared_hub: HubInThread, device_id: str
 ) -> None:
@@ -289,6 +290,7 @@ SWAP = (
         "resealed",
     ],
 )
+@pytest.mark.spec("P-T12", "P-T38")
 def test_tampering_is_found_where_it_was_done(data: Path, statements: list[str], found: list[str]) -> None:
     tamper(data, *statements)
     assert list(changes(data).breaks)[: len(found)] == found

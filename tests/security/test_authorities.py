@@ -139,7 +139,7 @@ BAD: dict[str, Bad] = {
 }
 
 
-@pytest.mark.spec("L-I6", "D-110")
+@pytest.mark.spec("L-I6", "D-110", "P-V7b", "P-V8b", "P-V10b")
 @pytest.mark.parametrize("cause", BAD)
 def test_every_other_certificate_gets_the_one_answer(plant: HubInThread, tmp_path: Path, cause: str) -> None:
     device_id = f"d{list(BAD).index(cause)}-press"  # short enough for a common name
@@ -156,6 +156,7 @@ def test_every_other_certificate_gets_the_one_answer(plant: HubInThread, tmp_pat
         assert not by_amqp(plant, device_id, file)
 
 
+@pytest.mark.spec("P-V2")
 def test_curves_that_clients_do_not_send() -> None:
     authority = Authority(name="root", certificate=ROOT.der, sha256="", state="active", etag="", created=0, updated=0)
     identity = Identity(device_id="press-07", authentication="certificateAuthority")
@@ -177,7 +178,7 @@ def test_modules_are_named_behind_their_device(plant: HubInThread, device_id: st
     assert by_mqtt(plant, f"{device_id}/camera", Certificate.made(device_id, issuer=ROOT).file(tmp_path)) == REFUSED
 
 
-@pytest.mark.spec("D-112", "P-43")
+@pytest.mark.spec("D-112", "P-43", "P-T14")
 def test_proof_of_possession(tmp_path: Path) -> None:
     with HubInThread() as hub:
         mine, namesake = Certificate.made("mine", ca=True), Certificate.made("mine", ca=True)
@@ -240,7 +241,7 @@ def test_what_cannot_be_registered(plant: HubInThread) -> None:
         assert request(plant, "PUT", ca_path("new"), {"certificate": STRANGER.pem}, policy=policy).status in {401, 403}
 
 
-@pytest.mark.spec("P-44")
+@pytest.mark.spec("P-44", "P-T14")
 def test_an_authority_of_the_public_web_speaks_for_nobody(plant: HubInThread) -> None:
     pems = re.findall("-----BEGIN.+?-----END CERTIFICATE-----", Path(certifi.where()).read_text(), re.DOTALL)
     for pem in (pems[0], pems[-1]):

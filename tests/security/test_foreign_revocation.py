@@ -114,7 +114,7 @@ def reason(hub: HubInThread, identity: str) -> str:
 
 
 @pytest.mark.explains("certificate-crl-revoked", "certificate-crl-stale")
-@pytest.mark.spec("P-47")
+@pytest.mark.spec("P-47", "P-V13b")
 def test_an_uploaded_list(tmp_path: Path) -> None:
     with HubInThread() as hub:
         authority(hub, "plant", ROOT)

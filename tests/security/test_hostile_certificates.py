@@ -333,6 +333,7 @@ def login(hub: HubInThread, device_id: str, file: Path) -> Any:
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @pytest.mark.filterwarnings("ignore:The parsed certificate contains a NULL")
 @pytest.mark.parametrize("what", CASES)
+@pytest.mark.spec("P-V1", "P-V3", "P-V8a", "P-V9b", "P-V11b", "P-T08", "P-T09")
 def test_a_certificate_made_to_deceive(plant: HubInThread, tmp_path: Path, what: str) -> None:
     device_id = f"press-{list(CASES).index(what)}"
     register(plant, device_id)

@@ -195,7 +195,7 @@ def state(hub: HubInThread) -> str:
     return re.sub(r'"lastActivityTime": "[^"]*"', "", json.dumps(kept))
 
 
-@pytest.mark.spec("S-14", "L-I4", "L-R7")
+@pytest.mark.spec("S-14", "L-I4", "L-R7", "P-T06")
 def test_every_credential_at_every_address(subjects: Subjects) -> None:
     cases = [
         case for each in subjects.all() for case in (cases_of_person(each) if each.role is not None else cases_of(each))

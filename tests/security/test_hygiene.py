@@ -183,7 +183,7 @@ def _back_ends(hub: HubInThread, ask: Any, token: str, wrong: str, late: str, ke
         hub.wait_for_events(1, within=5)
 
 
-@pytest.mark.spec("P-66")
+@pytest.mark.spec("P-66", "P-T39")
 def test_no_secret_in_logs_refusals_metrics_and_answers(exercised: Exercised) -> None:
     hub = exercised.hub
     assert len(exercised.secrets) > 15
@@ -215,6 +215,7 @@ def test_what_can_be_read_holds_keys_only_where_that_is_meant(exercised: Exercis
         assert found == []
 
 
+@pytest.mark.spec("P-T04")
 def test_no_secret_in_the_databases_and_other_files_in_clear(exercised: Exercised) -> None:
     """The sealing key's own file and ``admin``, which the commands read, are for their owner alone."""
     data_files = [each for each in exercised.hub.data.rglob("*") if each.is_file() and each.parent.name != "keys"]

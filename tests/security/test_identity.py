@@ -55,7 +55,7 @@ def causes(hub: HubInThread, device_id: str) -> dict[str, tuple[str, str, str]]:
     }
 
 
-@pytest.mark.spec("L-I1", "D-27")
+@pytest.mark.spec("L-I1", "D-27", "P-T05")
 def test_over_https_every_cause_has_one_answer_and_its_own_reason(shared_hub: HubInThread, device_id: str) -> None:
     answers = {}
     for cause, (claimed, token, reason) in causes(shared_hub, device_id).items():
@@ -68,7 +68,7 @@ def test_over_https_every_cause_has_one_answer_and_its_own_reason(shared_hub: Hu
     assert len(set(map(str, answers.values()))) == 1, answers
 
 
-@pytest.mark.spec("L-I1", "D-27")
+@pytest.mark.spec("L-I1", "D-27", "P-T05")
 def test_over_mqtt_every_cause_has_one_answer_and_its_own_reason(shared_hub: HubInThread, device_id: str) -> None:
     for cause, (claimed, token, reason) in causes(shared_hub, device_id).items():
         assert by_mqtt(shared_hub, claimed, token) == 5, cause

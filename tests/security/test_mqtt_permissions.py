@@ -127,7 +127,7 @@ def wait_for(peer: MqttPeer, first: int) -> bool:
     return False
 
 
-@pytest.mark.spec("L-M14", "L-M15")
+@pytest.mark.spec("L-M14", "L-M15", "P-T06")
 def test_every_topic_of_a_device_of_a_module_and_of_a_device_that_registers(subjects: Subjects) -> None:
     hub = subjects.hub
     by_name: dict[str, Any] = {each.name: each for each in subjects.all()}

@@ -5,6 +5,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
@@ -133,6 +134,7 @@ def test_requests_that_are_not_signed(plant: HubInThread) -> None:
         assert request(plant, "POST", CERTIFICATES, body, policy=policy).status == 401
 
 
+@pytest.mark.spec("P-T02")
 def test_a_key_belongs_to_one_identity_and_a_repeated_request_gets_the_same_certificate(plant: HubInThread) -> None:
     register(plant, "press-30")
     register(plant, "press-31")
@@ -170,6 +172,20 @@ def test_a_denied_key_is_refused_in_every_certificate_and_every_request(plant: H
     assert by_mqtt(plant, "press-40", file) == ACCEPTED
 
 
+@pytest.mark.spec("P-V5")
+@pytest.mark.parametrize("kind", ["cert", "spki", "serial"])
+def test_a_certificate_is_denied_by_any_of_its_marks(plant: HubInThread, tmp_path: Path, kind: str) -> None:
+    device = f"press-4{kind}"
+    shown = Certificate.made(device)
+    register(plant, device, shown.sha256)
+    assert by_mqtt(plant, device, shown.file(tmp_path)) == ACCEPTED
+    denied = request(plant, "POST", "/api/denials", {"kind": kind, "certificate": shown.pem})
+    assert by_mqtt(plant, device, shown.file(tmp_path)) == REFUSED
+    assert reason(plant, device).startswith("denied: ")
+    assert request(plant, "DELETE", f"/api/denials/{quote(denied.body['mark'], safe='')}").status == 204
+    assert by_mqtt(plant, device, shown.file(tmp_path)) == ACCEPTED
+
+
 def test_keys_open_a_device_until_it_first_shows_its_certificate(plant: HubInThread, tmp_path: Path) -> None:
     text = plant.create_device("press-50")
     key = sas.parse_connection_string(text).key
@@ -198,7 +214,7 @@ def test_keys_open_a_device_until_it_first_shows_its_certificate(plant: HubInThr
 
 
 @pytest.mark.explains("certificate-unlogged")
-@pytest.mark.spec("P-63")
+@pytest.mark.spec("P-63", "P-T27")
 def test_a_certificate_that_the_log_does_not_know(
     plant: HubInThread, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,6 +246,7 @@ def forged_with_number(of: x509.Certificate, issuer: Certificate) -> Certificate
 
 
 @pytest.mark.explains("certificate-generation")
+@pytest.mark.spec("P-V12b")
 def test_an_identity_of_the_same_name_that_was_made_later_is_another(plant: HubInThread, tmp_path: Path) -> None:
     register(plant, "press-70")
     own = OwnCertificate.issued(plant, "press-70").file(tmp_path)
@@ -241,7 +258,7 @@ def test_an_identity_of_the_same_name_that_was_made_later_is_another(plant: HubI
 
 
 @pytest.mark.explains("certificate-superseded")
-@pytest.mark.spec("P-60")
+@pytest.mark.spec("P-60", "P-L5", "P-V12b")
 def test_the_old_certificate_ends_a_day_after_the_new_one_was_used(tmp_path: Path) -> None:
     with HubInThread(tmp_path / "hub") as hub:
         register(hub, "press-07")
@@ -268,7 +285,7 @@ def test_the_old_certificate_ends_a_day_after_the_new_one_was_used(tmp_path: Pat
         assert by_mqtt(hub, "press-07", newer.file(tmp_path)) == ACCEPTED
 
 
-@pytest.mark.spec("P-40")
+@pytest.mark.spec("P-40", "P-L1", "P-L2", "P-L3", "P-L4", "P-V14")
 @pytest.mark.parametrize("lever", ["disable", "deny", "generation", "issuer"])
 def test_every_lever_cuts_at_once_and_refuses_the_next(plant: HubInThread, tmp_path: Path, lever: str) -> None:
     device = f"lever-{lever}"

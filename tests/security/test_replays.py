@@ -50,7 +50,7 @@ def replays(hub: HubInThread, identity: str = "") -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.spec("L-I5")
+@pytest.mark.spec("L-I5", "P-T03")
 @pytest.mark.parametrize("by", [by_mqtt, by_amqp, by_https], ids=["mqtt", "amqp", "https"])
 def test_a_token_from_a_second_address_is_taken_and_listed(by: Any) -> None:
     with HubInThread() as hub:

@@ -7,6 +7,7 @@ import socket
 import ssl
 from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from cli.processes import wait_until
 from cli.test_certificate_commands import fails, ok
+from conversations.certificates import Certificate
 from hubkeep.testing import HubInThread
 
 NAME, CANARY = "localhost", "canary.localhost"
@@ -82,6 +84,7 @@ def resolved(hub: HubInThread, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("resolved")
+@pytest.mark.spec("P-54", "P-T36")
 def test_a_rollover_that_strands_nobody(hub: HubInThread, tmp_path: Path) -> None:
     old = tmp_path / "old.pem"
     old.write_bytes(hub.trust_bundle.read_bytes())
@@ -231,6 +234,63 @@ def test_a_switched_root_serves_after_a_new_start(tmp_path: Path) -> None:
         assert accepts(hub, CANARY, new)
         assert json.loads(ok(hub, "cert", "root", "show", "--json"))["phase"] == "switched"
         assert [each["state"] for each in bundle(hub)["anchors"]] == ["outgoing", "active"]
+
+
+@pytest.mark.spec("P-50")
+def test_who_dials_no_name_or_an_unknown_one_gets_the_usual_chain(hub: HubInThread, tmp_path: Path) -> None:
+    old = tmp_path / "old.pem"
+    old.write_bytes(hub.trust_bundle.read_bytes())
+    ok(hub, "cert", "root", "prepare")
+    context = ssl.create_default_context(cafile=str(old))
+    context.check_hostname = False
+    for port in (hub.hub.ports[each] for each in ("mqtt", "amqp", "https")):
+        for name in (None, "elsewhere.example", f"x.{CANARY}"):
+            raw = socket.create_connection((hub.address, port), 10)
+            context.wrap_socket(raw, server_hostname=name).close()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            context.wrap_socket(socket.create_connection((hub.address, port), 10), server_hostname=CANARY)
+
+
+CHAINS = ("old", "new", "new + cross", "new + expired cross")
+# what a device that holds these roots says of each chain (4.2); empty: it takes it
+ACCEPTS = {
+    "old": ("", "unknown ca", "", "certificate expired"),
+    "new": ("unknown ca", "", "", ""),
+    "both": ("", "", "", ""),
+}
+
+
+@pytest.mark.spec("P-48")
+@pytest.mark.parametrize("trusted", ACCEPTS)
+def test_what_openssl_accepts(tmp_path: Path, trusted: str) -> None:
+    old, new = (Certificate.made(f"{each} root", ca=True) for each in ("old", "new"))
+    cross, late = (
+        Certificate.made("new root", issuer=old, key=new.key, ca=True, days=days) for days in ((-1, 9), (-9, -1))
+    )
+    shown = [(old, ()), (new, ()), (new, (cross,)), (new, (late,))]
+    (tmp_path / "trusted.pem").write_text("".join({"old": old.pem, "new": new.pem, "both": old.pem + new.pem}[trusted]))
+    said = [handshake(tmp_path, Certificate.made("hub", issuer=root), chain) for root, chain in shown]
+    assert dict(zip(CHAINS, said, strict=True)) == dict(zip(CHAINS, ACCEPTS[trusted], strict=True))
+
+
+def handshake(folder: Path, leaf: Certificate, chain: tuple[Certificate, ...]) -> str:
+    """The alert that the client ends it with, as the server reads it; empty for none."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(leaf.file(folder, chain=chain))
+    client.check_hostname, client.maximum_version = False, ssl.TLSVersion.TLSv1_2  # its alert comes in the handshake
+    client.load_verify_locations(folder / "trusted.pem")
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        dialling = pool.submit(lambda: client.wrap_socket(theirs, server_hostname="hub"))
+        try:
+            with server.wrap_socket(ours, server_side=True) as sock:
+                sock.settimeout(10)
+                with dialling.result(10) as dialled:
+                    dialled.sendall(b"x")
+                    sock.recv(1)
+        except ssl.SSLError as error:
+            return str(error.reason).rpartition("ALERT_")[2].replace("_", " ").lower()
+    return ""
 
 
 def test_a_hub_that_is_dialled_by_address_has_no_canary() -> None:

@@ -32,7 +32,7 @@ def scans() -> Iterator[Mapping[int, Scan]]:
         yield scan(hub, PORTS)
 
 
-@pytest.mark.spec("D-1", "L-T9")
+@pytest.mark.spec("D-1", "L-T9", "P-T17", "P-T20")
 @pytest.mark.parametrize("port", PORTS)
 def test_the_scanner_finds_nothing_to_mend(scans: Mapping[int, Scan], port: int) -> None:
     found = scans[port].results
@@ -62,6 +62,7 @@ def test_browsers_are_told_to_show_nothing_of_it(shared_hub: HubInThread) -> Non
 
 
 @pytest.mark.parametrize("port", PORTS)
+@pytest.mark.spec("P-T37")
 def test_both_chains_lead_to_the_root_that_clients_trust(scans: Mapping[int, Scan], port: int) -> None:
     found = scans[port].results["certificate_info"]["certificate_deployments"]
     kinds = {each["received_certificate_chain"][0]["public_key"]["algorithm"] for each in found}

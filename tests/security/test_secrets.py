@@ -22,7 +22,7 @@ def secrets_of(hub: HubInThread, device_id: str) -> tuple[bytes, str]:
     return key, hub.token(f"devices/{device_id}", key=key)
 
 
-@pytest.mark.spec("L-R9")
+@pytest.mark.spec("L-R9", "P-T03")
 def test_what_was_presented_is_kept_without_the_secret(
     shared_hub: HubInThread, device_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -44,7 +44,7 @@ def by_amqp(hub: HubInThread, path: str, certificate: Path | None) -> bool:
         return answer.target is not None
 
 
-@pytest.mark.spec("P-34", "D-26", "D-108", "D-109")
+@pytest.mark.spec("P-34", "D-26", "D-108", "D-109", "P-V7a")
 @pytest.mark.parametrize("ca", [None, True], ids=["a leaf", "marked as a CA"])
 def test_either_thumbprint_of_either_kind_lets_in_over_every_wire(
     shared_hub: HubInThread, device_id: str, tmp_path: Path, ca: bool | None
@@ -214,6 +214,7 @@ def test_a_disabled_device_is_told_apart_only_with_its_own_certificate(
     assert by_mqtt(shared_hub, device_id, Certificate.made("a").file(tmp_path)) == REFUSED
 
 
+@pytest.mark.spec("P-41", "P-V14", "P-T07")
 def test_a_session_ends_with_its_certificate(tmp_path: Path) -> None:
     with HubInThread() as hub:
         shown = Certificate.made("a", days=(-1, 60 / 86_400))
@@ -265,3 +266,12 @@ def test_a_login_needs_no_temporary_file(
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", none)
     assert by_mqtt(shared_hub, "no-file", file) == ACCEPTED
+
+
+@pytest.mark.spec("P-V4")
+def test_clocks_may_differ_by_five_minutes(shared_hub: HubInThread, device_id: str, tmp_path: Path) -> None:
+    for days, answer in (((4 / 1440, 1), ACCEPTED), ((7 / 1440, 1), REFUSED), ((-1, -1 / 1440), REFUSED)):
+        shown = Certificate.made("a", days=days)
+        register(shared_hub, device_id, shown.sha256, update=answer == REFUSED)
+        assert by_mqtt(shared_hub, device_id, shown.file(tmp_path)) == answer
+    assert [each.reason.partition(":")[0] for each in shared_hub.refusals(device_id, 2)] == ["expired", "not-yet-valid"]

@@ -131,6 +131,7 @@ def test_weak_suites_get_the_alert_that_says_so(tls_hub: HubInThread, kind: str)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.spec("P-T18")
 def test_a_broken_record_gets_its_alert_and_harms_nobody(tls_hub: HubInThread, version: ssl.TLSVersion) -> None:
     context = ssl.create_default_context(cafile=str(tls_hub.trust_bundle))
     context.maximum_version = version
@@ -185,7 +186,7 @@ def test_a_client_cannot_renegotiate(tls_hub: HubInThread) -> None:
 
 
 @needs_openssl
-@pytest.mark.spec("L-T8", "L-T10")
+@pytest.mark.spec("L-T8", "L-T10", "P-T07")
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 def test_nothing_is_resumed_and_no_early_data_is_taken(tls_hub: HubInThread, version: str, tmp_path: Path) -> None:
     session = tmp_path / "session.pem"
@@ -392,7 +393,7 @@ def test_a_chain_out_of_measure_harms_nobody(tls_hub: HubInThread, tmp_path: Pat
 # -- many who say nothing --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("L-T14", "L-L2")
+@pytest.mark.spec("L-T14", "L-L2", "P-T41")
 def test_two_thousand_silent_connections_leave_room_when_their_time_is_up() -> None:
     """Half of the limit here, so that the descriptors of both ends fit into one process."""
     with HubInThread(limits={"unauthenticated": 300}) as hub:
