@@ -13,6 +13,9 @@ import typer
 from hubkeep import limits
 from hubkeep.causes import GROUPS
 from hubkeep.cli.main import app
+from hubkeep.cloud.posture.check import Outcome
+from hubkeep.cloud.posture.checks import CHECKS
+from hubkeep.cloud.posture.commands import commands_of
 from hubkeep.connection.https.api import openapi_document
 from hubkeep.connection.mqtt import topics
 from hubkeep.connection.operations import OPERATIONS
@@ -487,8 +490,37 @@ def _command(command: Any, path: list[str]) -> Iterator[str]:
         yield table(("Option", "Meaning"), rows)
 
 
+def posture() -> Iterator[str]:
+    yield (
+        "# Checks of the posture report\n\n"
+        "`hubkeep posture` looks at these, each over the hub's own state. What a check cannot tell is *unknown*, never good.\n"
+        "Severity rises one step where misuse was seen. Cost of the remedy: S below an hour, M below a day, L a project, F firmware\n"
+        "or a visit. [operating/posture.md](../operating/posture.md) walks through them, and tells how findings are weighed."
+    )
+    for area, title in (("device", "Device"), ("connection", "Connection"), ("cloud", "Cloud")):
+        rows = [each for each in CHECKS if each.area == area]
+        yield f"## {title} security"
+        yield table(
+            ("Check", "Finds", "Severity", "Risk", "Remedy", "Cost", "Commands"),
+            [
+                (
+                    each.id,
+                    each.title,
+                    each.severity,
+                    each.rationale,
+                    "; ".join(each.remedy),
+                    each.cost,
+                    "<br>".join(f"`{command}`" for command in commands_of(each, Outcome("fail"))),
+                )
+                for each in rows
+            ],
+        )
+    yield "## Which requirements a check contributes to"
+    yield table(("Check", "Requirements"), [(each.id, ", ".join(each.standards)) for each in CHECKS])
+
+
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
-    "errors": errors, "causes": causes, "limits": limits_page, "settings": settings, "operations": operations, "mqtt": mqtt, "queries": queries, "api": api, "cli": cli,
+    "errors": errors, "causes": causes, "limits": limits_page, "settings": settings, "operations": operations, "mqtt": mqtt, "queries": queries, "api": api, "cli": cli, "posture": posture,
 }  # fmt: skip
 
 

@@ -26,7 +26,9 @@ def generator() -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["errors", "limits", "settings", "operations", "mqtt", "queries", "api", "cli"])
+@pytest.mark.parametrize(
+    "name", ["errors", "limits", "settings", "operations", "mqtt", "queries", "api", "cli", "posture"]
+)
 def test_the_reference_is_current(name: str) -> None:
     assert (ROOT / "docs" / "reference" / f"{name}.md").read_text() == generator().page(name), "python docs/generate.py"
 

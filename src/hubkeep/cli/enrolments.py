@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from .access import time_of
 from .client import HubClient
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, provisioning_client_of
@@ -183,6 +184,43 @@ def disable(
 ) -> None:
     """Stop registrations. A device that is connected stays connected: hubkeep device block ID stops it too."""
     _set_status(name, "disabled", data, connection_string, group=group, as_json=as_json)
+
+
+@app.command()
+def limit(
+    name: Annotated[str, typer.Argument(metavar="GROUP", help="The group's id.")],
+    most: Annotated[int | None, typer.Option(min=0, help="Devices that it takes; 0: any number.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", help="Registration ids that it takes, as 'press-*'. Repeatable.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="ISO 8601, or 2h, 180d from now; never: for good.")
+    ] = None,
+    data: DataOption = DEFAULT_DATA,
+    connection_string: ConnectionStringOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bound whom a group takes: how many, of which names, until when. What is not given stays."""
+    change: dict[str, Any] = {"maxRegistrations": most, "allowedRegistrationIds": allow or None}
+    change = {key: value for key, value in change.items() if value is not None}
+    if until is not None:
+        change["expiresAtUtc"] = None if until == "never" else time_of(until)
+    if not change:
+        raise CommandFailure("nothing to bound", "--most, --allow or --until", MISUSED)
+    with provisioning_client_of(data, connection_string) as client:
+        bounds = client.get(_path(name, group=True)).get("hubkeep") or {}
+        bounds = _replaced(client, name, {"hubkeep": bounds | change}, group=True).get("hubkeep", {})
+    if as_json:
+        print_json(bounds)
+        return
+    print_fields(
+        {
+            "group": name,
+            "most": bounds.get("maxRegistrations", "any number"),
+            "names": ", ".join(bounds.get("allowedRegistrationIds", ())) or "any",
+            "until": bounds.get("expiresAtUtc", "for good")[:19],
+        }
+    )
 
 
 @app.command()

@@ -135,6 +135,7 @@ EXAMPLES: Final = {
     "enroll delete": "hubkeep enroll delete press-07",
     "enroll enable": "hubkeep enroll enable presses --group",
     "enroll disable": "hubkeep enroll disable press-07",
+    "enroll limit": "hubkeep enroll limit presses --most 500 --allow 'press-*' --until 90d",
     "enroll records": "hubkeep enroll records presses",
     "enroll derive-key": "hubkeep enroll derive-key presses press-07",
     "enroll scope": "hubkeep enroll scope",

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from hubkeep.errors import HubError
+
 from .access import time_of
 from .client import HubClient, find_hub
 from .failure import FAILED, MISUSED, CommandFailure
@@ -56,6 +58,8 @@ def posture(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the outcome in the hub's history.")] = False,
     history: Annotated[bool, typer.Option("--history", help="How it went over time, instead.")] = False,
     summary: Annotated[bool, typer.Option("--summary", help="Counts alone, no names of devices.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Of a data directory that no hub serves.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings of that directory's hub.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page as well.")] = None,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
@@ -69,10 +73,14 @@ def posture(
         return
     if keep and (only or if_fixed or summary):
         raise CommandFailure("--keep is for whole reports", "leave out --only, --if-fixed and --summary", MISUSED)
-    with HubClient(find_hub(data, connection_string), _WITHIN) as client:
-        report = None if history else _report(client, only, if_fixed, keep=keep, summary=summary)
-        runs = client.get("/api/posture/runs", most=365)
-    if report is None:
+    report: dict[str, Any] | None
+    if offline:
+        report, runs = _offline(data, config, only, if_fixed, keep=keep, summary=summary)
+    else:
+        with HubClient(find_hub(data, connection_string), _WITHIN) as client:
+            report = None if history else _report(client, only, if_fixed, keep=keep, summary=summary)
+            runs = client.get("/api/posture/runs", most=365)
+    if history or report is None:
         if as_json:
             print_json(runs)
         else:
@@ -149,6 +157,24 @@ def _report(
         return dict(client.request("POST", "/api/posture/runs"))
     asked = {"only": ",".join(only or ()), "fixed": ",".join(if_fixed or ()), "form": "summary" if summary else ""}
     return dict(client.get("/api/posture", **{name: value for name, value in asked.items() if value}))
+
+
+def _offline(
+    data: Path, config: Path | None, only: list[str] | None, if_fixed: list[str] | None, *, keep: bool, summary: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from hubkeep.server.failures import StartFailure  # noqa: PLC0415  # other commands need no server
+    from hubkeep.server.offline_posture import offline_posture  # noqa: PLC0415
+    from hubkeep.settings import SettingsError, load  # noqa: PLC0415
+
+    try:
+        settings = load(config, data=data)
+        return offline_posture(settings, only or (), if_fixed or (), is_summary=summary, keep=keep)
+    except SettingsError as error:
+        raise CommandFailure(str(error), "docs/reference/settings.md lists every setting", MISUSED) from None
+    except HubError as error:
+        raise CommandFailure(error.reason, error.remedy) from None
+    except StartFailure as failure:
+        raise CommandFailure(failure.cause, failure.cure) from None
 
 
 def _judge(report: dict[str, Any], fail_on: Level | None, least: int) -> None:

@@ -21,8 +21,15 @@ def link_info(surface: Surface, transport: asyncio.BaseTransport) -> LinkInfo:
         (tls.version() or "") if tls is not None else "",
         websocket=bool(transport.get_extra_info("websocket")),
         certificates=_certificates(tls) if tls is not None else (),
+        old_suite=_old_suite(transport),
         canary=took_other_chain(tls),
     )
+
+
+def _old_suite(transport: asyncio.BaseTransport) -> str:
+    """Its name, where it is none of an AEAD: CBC, which tls.compat_suites and tls.old_versions let in."""
+    name = str((transport.get_extra_info("cipher") or ("",))[0])
+    return "" if not name or any(each in name for each in ("GCM", "CHACHA20", "TLS_")) else name
 
 
 def is_out_of_measure(certificates: tuple[bytes, ...]) -> bool:

@@ -77,8 +77,9 @@ class CredentialUses:
             seen.ends = principal.expires
         else:
             seen.token_seconds = max(0, int(principal.expires - now)) if principal.expires else 0
-        if link.tls in _OLD:
-            seen.old_tls, seen.old_tls_at = link.tls, now
+        if link.tls in _OLD or link.old_suite:
+            seen.old_tls = link.tls if link.tls in _OLD else f"{link.tls} {link.old_suite}"
+            seen.old_tls_at = now
 
     async def flush(self) -> None:
         """Once a second. Raises StoreUnavailable: what was to be written waits on."""

@@ -26,8 +26,9 @@ class PostureTimes(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of the store. All are Unix seconds, but for token_seconds, pasted_seconds and overdue_seconds.
 
     recent: who was here since counts as active. silent, unseen: last here, or made, before it. old_key: made before it.
-    ending: a thumbprint's certificate ends before it. rollover: the newer key was made before it. token_seconds,
+    ending: a thumbprint's certificate ends before it. token_seconds,
     pasted_seconds: lives of tokens that are too long. overdue_seconds: after a newer key the older one should be idle.
+    root, bundle: of the hub's own certificates, see HubFacts.
     """
 
     now: float
@@ -39,6 +40,8 @@ class PostureTimes(msgspec.Struct, frozen=True, kw_only=True):
     token_seconds: int
     pasted_seconds: int
     overdue_seconds: float
+    root: str = ""
+    bundle: int = 0
     owner_path: str = "tags.owner"
     firmware_path: str = "properties.reported.firmwareVersion"
 
@@ -79,7 +82,8 @@ class PolicyUse(NamedTuple):
 class FleetFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Aggregates over the registry, made in bounded work at a million identities.
 
-    identities: enabled ones, modules included. active: those that were here of late.
+    identities: enabled ones, modules included. active: those that were here of late. switch_uses: when compatibility
+    switches were last of use, by their name; those that are not recorded are not there.
     """
 
     identities: int = 0
@@ -122,8 +126,8 @@ class FleetFacts(msgspec.Struct, frozen=True, kw_only=True):
     barred: Named = Named()
     secret_paths: tuple[Together, ...] = ()
     unsealed: int = 0
+    switch_uses: dict[str, float] = {}
     logins_seen: int = 0
-    refusals_since: float = 0.0
 
 
 class KeyFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,11 +148,12 @@ class RightUse(NamedTuple):
 
 
 class PolicyFacts(NamedTuple):
-    """rights: in words."""
+    """rights: in words. is_closed: to every network."""
 
     name: str
     rights: tuple[str, ...]
     is_built_in: bool
+    is_closed: bool = False
 
 
 class ServerChain(NamedTuple):
@@ -178,13 +183,6 @@ class GroupFacts(NamedTuple):
     is_enabled: bool
     bounds: tuple[str, ...]
     changed: float
-
-
-class Switch(NamedTuple):
-    """A compatibility switch that is on. last_used: Unix seconds, 0: never; None: its use is not recorded."""
-
-    name: str
-    last_used: float | None
 
 
 class Outbound(NamedTuple):
@@ -217,7 +215,7 @@ class HubFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the hub itself is like: settings, keys, certificates, machine. None: not to be had here.
 
     began: Unix seconds of the first start. rights_since: since when uses of rights are recorded. clock_error: seconds
-    that the machine may be off.
+    that the machine may be off. root: the incoming one, by its SHA-256. bundle: the newest version of the trust bundle.
     """
 
     began: float = 0.0
@@ -229,8 +227,11 @@ class HubFacts(msgspec.Struct, frozen=True, kw_only=True):
     lists: tuple[ListFacts, ...] = ()
     chain: tuple[ServerChain, ...] = ()
     rollover: str = "steady"
+    root: str = ""
     backup_roots: int = 0
-    switches: tuple[Switch, ...] = ()
+    bundle: int = 0
+    bundle_since: float = 0.0
+    switches: tuple[str, ...] = ()
     sealing_source: str = ""
     is_sealing_beside: bool | None = None
     sealing_made: float = 0.0

@@ -20,6 +20,7 @@ class LinkInfo(msgspec.Struct, frozen=True, gc=False):
     client: str = ""  # user agent, DeviceClientType or container id: diagnostic text of the peer, never trusted
     websocket: bool = False
     certificates: tuple[bytes, ...] = ()  # DER, the leaf first, as the peer showed them: they prove its key alone
+    old_suite: str = ""  # the negotiated suite, where it is one for old devices
     canary: bool = False  # it took the chain of the canary name, which ends in the incoming root alone
 
     def __repr__(self) -> str:

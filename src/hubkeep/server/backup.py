@@ -32,6 +32,7 @@ from hubkeep.store.start_failures import DataDirectoryInUse, NotPermitted, Schem
 
 from .data_directory import DESCRIPTION
 from .failures import StartFailure
+from .posture_files import BACKED_UP, note_backup
 from .sealing import KEY_FILE, open_ring
 
 MANIFEST: Final = "manifest.json"
@@ -41,7 +42,7 @@ _KEYS: Final = "keys"
 _UPLOADS: Final = "files"
 # of the running hub alone
 _BESIDE: Final = {f"{database}{ending}" for database in _DATABASES for ending in ("-wal", "-shm")}
-_LEFT_OUT: Final = {"admin", "hubkeep.lock", "events.mark", *_BESIDE}
+_LEFT_OUT: Final = {"admin", "hubkeep.lock", "events.mark", BACKED_UP, *_BESIDE}
 _CHUNK: Final = 1024 * 1024
 
 
@@ -96,7 +97,9 @@ def back_up(data: Path, to: Path, keys_to: Path | None, begun: Callable[[int], N
                     parts.append(_copied(path, data, target, progress))
             if keys_to is not None and _sealing_files(data) != sealing_before:
                 raise BackupFailure("all was sealed under a new key meanwhile", "back it up again")
-            return _describe(target, mode, parts, keys=False)
+            manifest = _describe(target, mode, parts, keys=False)
+        note_backup(data, manifest.created)
+        return manifest
 
 
 def restore(

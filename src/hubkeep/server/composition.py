@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from hubkeep import __version__
@@ -65,7 +65,7 @@ from hubkeep.messaging.trust_announcements import TrustAnnouncements
 from hubkeep.messaging.twins import Twins
 from hubkeep.messaging.uploads import Uploads
 from hubkeep.metrics import HubMetrics, registry_of
-from hubkeep.model import LinkInfo, Principal, Retention
+from hubkeep.model import LinkInfo, Principal, Retention, Usage
 from hubkeep.ports import Bus, Clock
 from hubkeep.settings import Settings
 from hubkeep.store.blobs import open_blobs
@@ -82,7 +82,7 @@ from .health import samples, status, unhealthy
 from .hub import Hub
 from .listening import doors, listen, listen_metrics, most_connections, see_off
 from .people import opened_sign_in
-from .posture import HubState, in_turn, opened_posture
+from .posture import HubState, in_turn, limits_used, opened_posture
 from .provisioning import open_provisioning
 from .sealing import open_ring, resealing
 from .server_roots import noted_by, opened_rollover, signed_bundle
@@ -285,13 +285,28 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         hub.file_upload, hub.id_scope = file_upload, provisioning.enrolments.id_scope
         hub.throttles = throttles
         activity = ActivityJob(sessions.take_activity, registry.identities, refusals, limits)
+
+        async def usages() -> Sequence[Usage]:
+            return limits_used(limits, await identities.count(), admission.open, len(policies.all()))
+
         posture = opened_posture(
             settings,
             registry.posture,
             RegistryPosture(directory / "registry.db", seal),
-            HubState(settings, registry.posture, policies, provisioning.enrolments, began=event_log.created / 1000),
+            HubState(
+                settings,
+                registry.posture,
+                policies,
+                seal,
+                groups=registry.enrolments.groups,
+                authorities=certification.authorities.all,
+                list_of=certification.lists.status,
+                usages=usages,
+                resealing_failure=lambda: reseal.state.failure,
+                began=event_log.created / 1000,
+            ),
             clock,
-            in_turn(activity.settle, credential_uses.flush_all, right_uses.flush, audit.flush),
+            in_turn(activity.settle, credential_uses.flush_all, right_uses.flush, proofs.flush, audit.flush),
         )
         https = HttpsListener(
             authentication=authentication,

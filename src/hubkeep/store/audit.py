@@ -36,6 +36,7 @@ _HEADS: Final = "SELECT chain, sealed FROM audit_head"
 _HASH: Final = "SELECT hash FROM audit WHERE chain = ? AND sequence = ?"
 _LAST: Final = "SELECT max(sequence) FROM audit WHERE chain = ?"
 _OF_CHAIN: Final = f"SELECT number, {', '.join(_COLUMNS)} FROM audit WHERE chain = ? ORDER BY sequence"  # noqa: S608  # column names
+_NEWEST: Final = f"SELECT number, {', '.join(_COLUMNS)} FROM audit WHERE chain = ? ORDER BY sequence DESC LIMIT ?"  # noqa: S608  # column names
 _DROPPED_AT_ONCE: Final = 5000  # rows
 
 
@@ -192,6 +193,11 @@ class AuditFile:
         """By sequence."""
         for row in self._connection.execute(_OF_CHAIN, (chain,)):
             yield _chained(dict(row))
+
+    def newest(self, chain: AuditChain, most: int) -> Sequence[ChainedEntry]:
+        """The last ``most`` of a chain, by sequence."""
+        rows = self._connection.execute(_NEWEST, (chain, most)).fetchall()
+        return [_chained(dict(row)) for row in reversed(rows)]
 
     def chains(self) -> Iterable[str]:
         """Those that have rows, whatever their name."""

@@ -19,6 +19,8 @@ from hubkeep.model import FirmwareVersion, FleetFacts, KeyFacts, Named, PolicyUs
 from hubkeep.ports import Seal
 
 from .posture_keys import key_facts
+from .posture_watch import NAMED as _WATCHED
+from .posture_watch import watched
 
 # generation ids count 100 ns since year 1: when an identity was made
 _MADE: Final = "((CAST(i.generation_id AS INTEGER) - 621355968000000000) / 10000000.0)"
@@ -28,6 +30,7 @@ _USER: Final = f"CASE u.device_id WHEN '' THEN 'policy ' || u.policy ELSE {_OWNE
 _SAME: Final = "u.device_id = i.device_id AND u.module_id = i.module_id"
 _ON: Final = "i.status = 'enabled'"
 _ACTIVE: Final = f"{_ON} AND (i.last_activity >= :recent OR i.connected)"
+_TRUST: Final = "properties.reported.hubkeep.trust.version"
 # Of identities alone: counted in one pass.
 _FLAGS: Final[Mapping[str, str]] = {
     "identities": _ON,
@@ -104,12 +107,21 @@ _NAMED: Final[Mapping[str, str]] = {
     "half_open": _DISABLED_ENROLMENT.format(
         name=_NAME, which="NOT e.is_group AND e.status = 'enabled' AND i.status = 'disabled'"
     ),
+    "old_tls": f"""
+        SELECT DISTINCT {_USER} FROM credential_use u WHERE u.old_tls <> '' AND u.old_tls_used >= :recent""",
+    "unproved": f"""
+        SELECT i.device_id FROM identity i WHERE {_ON} AND i.module_id = '' AND :root <> '' AND NOT EXISTS
+            (SELECT 1 FROM trust_proof t WHERE t.device_id = i.device_id AND t.root = :root)""",
+    "behind_on_trust": f"""
+        SELECT device_id FROM twin_leaf
+        WHERE path = '{_TRUST}' AND module_id = '' AND CAST(substr(value, 2) AS REAL) < :bundle""",
+    "reporting_trust": f"SELECT device_id FROM twin_leaf WHERE path = '{_TRUST}' AND module_id = ''",
     "ownerless": f"""
         SELECT {_NAME} FROM identity i
         WHERE {_ON} AND i.module_id = '' AND NOT EXISTS (SELECT 1 FROM provisioned p WHERE p.device_id = i.device_id)
             AND i.device_id NOT IN (SELECT device_id FROM twin_leaf WHERE path = :owner_path AND module_id = '')""",
 }
-_NUMBERS: Final = ("issued", "rollovers")
+_NUMBERS: Final = ("issued", "rollovers", "reporting_trust")
 # Of several tables: what some have in common, how many these are, and their names as a JSON array.
 _TOGETHER: Final[Mapping[str, str]] = {
     "by_policy": f"""
@@ -132,6 +144,10 @@ _POLICIES: Final = """
     SELECT policy,
         CASE sum(device_id = '' AND created > 0) WHEN 2 THEN min(CASE device_id WHEN '' THEN created END) ELSE 0 END,
         max(last_used) FROM credential_use WHERE policy <> '' GROUP BY policy
+"""
+_SWITCHES: Final = """
+    SELECT CASE WHEN old_tls LIKE 'TLSv1.2%' THEN 'tls.compat_suites' ELSE 'tls.old_versions' END, max(old_tls_used)
+    FROM credential_use WHERE old_tls <> '' GROUP BY 1
 """
 # of a hundred devices: a version is reported when it is installed, by the first of them and by the last
 _FIRST_SEEN: Final = """
@@ -207,6 +223,9 @@ class _Facts:
         for name, query in _TOGETHER.items():
             values[name] = self._together(query, 2 if name in _OF_SEVERAL else 1)
         values["policies"] = tuple(PolicyUse(*row) for row in self._rows(_POLICIES))
+        values |= {name: self._named(query) for name, query in _WATCHED.items()}
+        values |= watched(self._connection, self._times, _MADE)
+        values["switch_uses"] = dict(self._rows(_SWITCHES))
         values["firmware"] = self._firmware()
         values["without_firmware"] = self._named(
             f"SELECT {_NAME} FROM identity i WHERE {_ON} AND i.module_id = '' AND i.device_id NOT IN "

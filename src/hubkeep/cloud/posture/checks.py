@@ -3,10 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from . import device_credentials, device_fleet
+from . import cloud, connection, device_admission, device_credentials, device_fleet
 from .check import Check
 
 CHECKS: Final[Sequence[Check]] = tuple(
-    sorted((*device_credentials.CHECKS, *device_fleet.CHECKS), key=lambda each: each.id)
+    sorted(
+        (
+            *device_credentials.CHECKS,
+            *device_fleet.CHECKS,
+            *device_admission.CHECKS,
+            *connection.CHECKS,
+            *cloud.CHECKS,
+        ),
+        key=lambda each: each.id,
+    )
 )
 BY_ID: Final[Mapping[str, Check]] = {each.id: each for each in CHECKS}

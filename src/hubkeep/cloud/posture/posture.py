@@ -132,6 +132,10 @@ class Posture:
         await self._store.put_fact(what, now)
         return now
 
+    async def note_export(self) -> None:
+        """Somebody has read the whole audit."""
+        await self._store.put_fact("audit-exported", self._clock.now())
+
     # -- facts -------------------------------------------------------------------------------------------------------
 
     async def _state(self) -> PostureState:
@@ -150,13 +154,15 @@ class Posture:
         with contextlib.suppress(HubError):  # a full disk keeps nobody from a report
             await self._settle()
         now = self._clock.now()
-        fleet = await self._fleet.fleet(times_of(now, self._paths))
+        hub = await self._hub.hub(now)
+        times = msgspec.structs.replace(times_of(now, self._paths), root=hub.root, bundle=hub.bundle)
+        fleet = await self._fleet.fleet(times)
         try:
             keys = await self._fleet.keys()
         except HubError as error:
             log.warning("the keys could not be looked through: %s", error.reason)
             keys = None
-        return PostureState(now=now, fleet=fleet, keys=keys, hub=await self._hub.hub(now))
+        return PostureState(now=now, fleet=fleet, keys=keys, hub=hub)
 
 
 def kept_of(report: Report, at: float, by: str) -> PostureRun:

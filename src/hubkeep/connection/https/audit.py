@@ -1,6 +1,6 @@
 """The audit, for the owner: pages of it, and where its chains end."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -20,8 +20,9 @@ _MOST_NUMBER = 2**62
 
 
 class AuditSurface:
-    def __init__(self, audit: AuditTrail) -> None:
-        self._audit = audit
+    def __init__(self, audit: AuditTrail, exported: Callable[[], Awaitable[None]]) -> None:
+        """exported: hears that somebody has read all of it."""
+        self._audit, self._exported = audit, exported
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -48,7 +49,10 @@ class AuditSurface:
             oldest=order == "oldest",
             most=exchange.number("most", 100, 1, AUDIT_PAGE.value),
         )
-        return json_answer([_json(each) for each in await self._audit.find(asked)])
+        found = await self._audit.find(asked)
+        if not found and asked == AuditQuery(page=asked.page, oldest=True, most=asked.most):
+            await self._exported()
+        return json_answer([_json(each) for each in found])
 
     async def heads(self, _exchange: Exchange) -> web.StreamResponse:
         """GET /api/audit/heads"""

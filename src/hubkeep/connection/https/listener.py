@@ -209,7 +209,7 @@ class HttpsListener:
             *people.endpoints(),
             *AccessSurface(access, sessions).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
-            *AuditSurface(audit).endpoints(),
+            *AuditSurface(audit, posture.note_export).endpoints(),
             *ThrottleSurface(throttles).endpoints(),
             *admin.AdminSurface(
                 refusals=refusals,
