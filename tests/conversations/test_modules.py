@@ -219,7 +219,7 @@ def test_telemetry_and_outputs_of_a_module(shared_hub: HubInThread, device_id: s
         assert peer.is_closed()
 
 
-@pytest.mark.spec("D-55")
+@pytest.mark.spec("D-55", "D-N6")
 @pytest.mark.parametrize("topic_filter", ["messages/devicebound/#", "inputs/#", "#"])
 def test_filters_of_a_module(shared_hub: HubInThread, device_id: str, topic_filter: str) -> None:
     with module(shared_hub, device_id) as peer:

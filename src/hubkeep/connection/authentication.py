@@ -187,11 +187,18 @@ class Authentication:
             if parsed.skn:
                 name = f"policy {parsed.skn}"
                 return self._noted(self._by_policy(parsed, link, text_key=True), link, token)
-            device_id, module_id = presented.identity_in(parsed)
+            device_id, module_id = await self._registered(presented.identities_in(parsed))
             name = f"{device_id}/{module_id}" if module_id else device_id
             return self._noted(await self._device(device_id, module_id, token, link), link, token)
         except HubError as error:
             raise await self._refused(error, began, link, name, "cbs", token) from None
+
+    async def _registered(self, names: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """The first of them that is registered; else the first."""
+        for each in names[1:] and names:
+            if await self._identities.get(*each) is not None:
+                return each
+        return names[0]
 
     async def person(self, token: str, link: LinkInfo, *, operation: str) -> Principal:
         """Whom the provider's token names: a person, or a program with an account of its own.

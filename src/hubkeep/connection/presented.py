@@ -48,15 +48,20 @@ def waste(times: int) -> None:
         sas.signature("", "", DECOY)
 
 
-def identity_in(token: sas.SasToken) -> tuple[str, str]:
-    """The device and module that a token without a policy names in its ``sr``. Raises Unauthorized: neither."""
+def identities_in(token: sas.SasToken) -> Sequence[tuple[str, str]]:
+    """The device and module that a token without a policy may mean by its ``sr``, the likeliest first: some clients
+    encode an id twice (D-N15), and a per cent sign may be part of one. Raises Unauthorized: none.
+    """
+    found: dict[tuple[str, str], None] = {}
     for resource in sas.resources(token.sr):
         segments = resource.segments
         words = [each.lower() for each in segments]
         if len(words) >= 4 and words[0] == "devices" and words[2] == "modules":
-            return segments[1], segments[3]
-        if len(words) >= 2 and words[0] == "devices":
-            return segments[1], ""
+            found[segments[1], segments[3]] = None
+        elif len(words) >= 2 and words[0] == "devices":
+            found[segments[1], ""] = None
+    if found:
+        return tuple(found)
     raise Unauthorized(
         cause="token-names-nobody", reason=f"the token's sr names no device and no policy signed it: {token.sr!r}"
     )

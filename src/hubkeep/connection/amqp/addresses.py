@@ -27,11 +27,20 @@ def segments(address: str) -> tuple[str, ...]:
 
 
 class DeviceAddress(NamedTuple):
-    """feature: ``messages/events``, ``twin`` and so on, lower case. Ids are decoded once (D-N15: twice may match)."""
+    """feature: ``messages/events``, ``twin`` and so on, lower case. Ids are decoded once."""
 
     device_id: str
     module_id: str
     feature: str
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        module = ("modules", self.module_id) if self.module_id else ()
+        return ("devices", self.device_id, *module)
+
+    def decoded_again(self) -> "DeviceAddress":
+        """As clients mean it that encode ids twice (D-N15)."""
+        return DeviceAddress(percent_decoded(self.device_id), percent_decoded(self.module_id), self.feature)
 
 
 def device_address(path: tuple[str, ...]) -> DeviceAddress | None:

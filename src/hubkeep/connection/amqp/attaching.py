@@ -115,11 +115,13 @@ def _unknown_or_unauthorised(connection: "AmqpLink") -> HubError:
 
 
 async def _attach_device(connection: "AmqpLink", link: Link, role: Role, device: DeviceAddress) -> None:
-    path: tuple[str, ...] = ("devices", device.device_id)
-    if device.module_id:
-        path = (*path, "modules", device.module_id)
     kind = DEVICE_LINKS.get((role, device.feature))
-    principal = connection.rights.holder(kind.operation if kind else "events/send", path)
+    operation = kind.operation if kind else "events/send"
+    principal = connection.rights.holder(operation, device.path)
+    if principal is None and (again := device.decoded_again()) != device:
+        principal = connection.rights.holder(operation, again.path)
+        device = again if principal is not None else device
+    path = device.path
     if principal is None and connection.info.certificates:
         principal = await _by_certificate(connection, device)
     if principal is None:
