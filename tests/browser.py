@@ -35,7 +35,9 @@ class _Forms(HTMLParser):
 class Browser:
     def __init__(self, *handlers: urllib.request.BaseHandler) -> None:
         self.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=None))
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies), *handlers)
+        self._stops = _Stops()
+        cookies = urllib.request.HTTPCookieProcessor(self.cookies)
+        self._opener = urllib.request.build_opener(cookies, self._stops, *handlers)
 
     def open(self, url: str, form: dict[str, str] | None = None) -> Page:
         data = None if form is None else urllib.parse.urlencode(form).encode()
@@ -50,13 +52,44 @@ class Browser:
         form = page.forms[0]
         return self.open(urllib.parse.urljoin(page.url, form.action), {**form.fields, **fields})
 
-    def signed_in(self, url: str, name: str, **fields: Any) -> Page:
+    def add_header(self, name: str, value: str) -> None:
+        """With every request from now on."""
+        self._opener.addheaders = [each for each in self._opener.addheaders if each[0] != name] + [(name, value)]
+
+    def signed_in(self, url: str, name: str, stops_at: str = "") -> Page:
         """Through all pages of the provider: who it is, and that the program may."""
         page = self.open(url)
         for _ in range(8):
-            if not page.forms:
+            if not page.forms or page.url == stops_at:
                 break
             known = page.forms[0].fields
-            given = {"login": name, "password": "x", **fields}
+            given = {"login": name, "password": "x"}
             page = self.submit(page, **{key: value for key, value in given.items() if key in known})
         return page
+
+    def last_step(self, url: str, name: str, prefix: str) -> str:
+        """The address that the provider sends the browser back to, which it does not open."""
+        self._stops.prefix = prefix
+        try:
+            self.signed_in(url, name)
+        except _Stopped as stopped:
+            return stopped.url
+        finally:
+            self._stops.prefix = ""
+        raise AssertionError("it never came back")
+
+
+class _Stopped(Exception):
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+class _Stops(urllib.request.HTTPRedirectHandler):
+    prefix = ""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if self.prefix and newurl.startswith(self.prefix):
+            fp.close()
+            raise _Stopped(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -100,6 +100,7 @@ def free_port() -> int:
 class KeyServer(Provider):
     """What a hub sees of a provider: its document and its keys. Use as a context.
 
+    tokens: what it gives for any code.
     keys: what it serves now; may be changed. is_away: it answers 503. fetches: of the keys.
     """
 
@@ -108,6 +109,8 @@ class KeyServer(Provider):
         super().__init__(f"http://127.0.0.1:{server.server_port}", new_key(), ec.generate_private_key(ec.SECP256R1()))
         self.keys = [public_jwk(self.key, kid="first", use="sig"), public_jwk(self.curve_key, kid="curve", use="sig")]
         self.document: dict[str, Any] = {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys"}
+        self.document |= {"authorization_endpoint": f"{self.issuer}/auth", "token_endpoint": f"{self.issuer}/token"}
+        self.tokens: dict[str, str] = {}
         self.is_away, self.fetches, self.others = False, 0, 0
         self._server = server
 
@@ -131,6 +134,13 @@ def _handler_of(of: KeyServer) -> type[http.server.BaseHTTPRequestHandler]:
                 found = of.document
             else:
                 of.others += 1
+            self._answer(found)
+
+        def do_POST(self) -> None:  # as http.server calls it
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(of.tokens if self.path == "/token" else None)
+
+        def _answer(self, found: Any) -> None:
             self.send_response(503 if of.is_away else 200 if found else 404)
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())

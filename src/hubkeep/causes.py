@@ -173,6 +173,14 @@ PEOPLE: Final[Mapping[str, Cause]] = {
     ),
     "web-token-early": Cause("The web token begins later than now.", "check the clocks of the hub and of the provider"),
     "web-token-names-nobody": Cause("The web token names nobody (sub).", "have the provider put sub into it"),
+    "web-token-nonce": Cause("The identity token is of another sign-in, or for another client.", "sign in once more"),
+    "sign-in-not-begun": Cause(
+        "The browser comes back from a sign-in that it did not begin here, or that took too long.",
+        "open /auth/login in this browser once more",
+    ),
+    "sign-in-refused": Cause(
+        "The provider lets nobody in.", "look into the provider's own log; people.client_id must be its public client"
+    ),
     "role-missing": Cause(
         "The person has no role that lets them do this.",
         "hubkeep access role assign NAME --role ROLE --person SUB, or --claim groups=NAME",

@@ -94,6 +94,7 @@ def test_what_is_open_to_anybody_says_why() -> None:
         "trust/bundle",
         "files/write",
         "people/sign-in",
+        *(f"people/{each}" for each in ("page", "login", "callback", "logout")),
         "revocation/list",
         "revocation/ask",
         "revocation/ask/get",

@@ -2,8 +2,11 @@
 
 import json
 import re
+import ssl
 import stat
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +18,7 @@ from browser import Browser
 from cli.processes import command, started
 from conversations.https_peer import VERSION, request
 from hubkeep.testing import HubInThread
+from hubkeep.testing.hub_in_thread import free_address
 from sign_in import EVENT_HUBS, HUB, Provider, provider_process
 
 hub_client = pytest.importorskip("azure.iot.hub", reason="azure-iot-hub is not installed")
@@ -24,13 +28,19 @@ DEVICE = "press-07"
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[Provider]:
-    with provider_process() as process:
+def address() -> str:
+    """Of the hub: the provider must know where it sends browsers back to."""
+    return free_address((443, 8883, 5671))
+
+
+@pytest.fixture(scope="module")
+def provider(address: str) -> Iterator[Provider]:
+    with provider_process(f"https://{address}/auth/callback") as process:
         yield process
 
 
 @pytest.fixture(scope="module")
-def hub(provider: Provider) -> Iterator[HubInThread]:
+def hub(provider: Provider, address: str) -> Iterator[HubInThread]:
     roles = [
         {"role": "reader", "claim": "sub", "value": "dashboards"},
         {"role": "contributor", "claim": "sub", "value": "importer"},
@@ -38,7 +48,7 @@ def hub(provider: Provider) -> Iterator[HubInThread]:
         {"role": "administrator", "claim": "groups", "value": "admins"},
     ]
     people = provider.settings(roles=roles, audiences=[HUB, EVENT_HUBS])
-    with HubInThread(people=people, events={"partitions": 1}) as hub, hub.trusted():
+    with HubInThread(address=address, people=people, events={"partitions": 1}) as hub, hub.trusted():
         hub.create_device(DEVICE)
         yield hub
 
@@ -202,3 +212,61 @@ def test_an_administrator_gives_roles_at_the_command_line(
         assert command("access", "role", "remove", name, **home).out == f"{name} is removed\n"
     assert command("access", "role", "assign", "x", "--role", "reader", **home).status == 2
     assert command("access", "role", "remove", "x", **home).status == 1
+
+
+# -- a browser ---------------------------------------------------------------------------------------------------------
+
+
+def browser_of(hub: HubInThread) -> Browser:
+    context = ssl.create_default_context(cafile=str(hub.trust_bundle))
+    return Browser(urllib.request.HTTPSHandler(context=context))
+
+
+def status_of(browser: Browser, url: str, form: dict[str, str] | None = None) -> int:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        browser.open(url, form)
+    with refused.value:
+        return refused.value.code
+
+
+def test_somebody_signs_in_with_a_browser_and_out_again(hub: HubInThread) -> None:
+    home, browser = f"https://{hub.host_name}/auth", browser_of(hub)
+    assert "Sign in" in browser.open(home).text
+    page = browser.signed_in(f"{home}/login", "ann-at-ops", stops_at=home)
+    assert page.url == home
+    assert "<h1>ann-at-ops</h1>" in page.text
+    assert f"contributor where deviceId = &#x27;{DEVICE}&#x27;" in page.text
+    session = next(each for each in browser.cookies if each.name == "__Host-hubkeep-session")
+    assert session.secure
+    assert session.has_nonstandard_attr("HttpOnly")
+    assert session.get_nonstandard_attr("SameSite") == "Lax"
+    # the cookie opens the page alone
+    assert status_of(browser, f"https://{hub.host_name}/api/self") == 401
+    # and another site can end nothing
+    assert status_of(browser, f"{home}/logout", {}) == 401
+    browser.add_header("Origin", "https://evil.example")
+    assert status_of(browser, f"{home}/logout", {}) == 401
+    assert "<h1>ann-at-ops</h1>" in browser.open(home).text
+    browser.add_header("Origin", f"https://{hub.host_name}")
+    assert "Sign in" in browser.submit(browser.open(home)).text
+    assert "Sign in" in browser.open(home).text
+
+
+@pytest.mark.explains("sign-in-not-begun", "sign-in-refused")
+def test_what_comes_back_must_be_what_this_browser_began(hub: HubInThread) -> None:
+    home = f"https://{hub.host_name}/auth"
+    # somebody who has a victim's browser open the end of a sign-in of their own
+    attacker = browser_of(hub)
+    back = attacker.last_step(f"{home}/login", "eve", f"{home}/callback")
+    assert status_of(browser_of(hub), back) == 401
+    assert hub.refusals(most=1)[0].cause == "sign-in-not-begun"
+    # used up by that
+    assert status_of(attacker, back) == 401
+    again = attacker.last_step(f"{home}/login", "eve", f"{home}/callback")
+    assert status_of(attacker, re.sub(r"code=[^&]*", "code=made-up", again)) == 401
+    assert hub.refusals(most=1)[0].cause == "sign-in-refused"
+    other = attacker.last_step(f"{home}/login", "eve", f"{home}/callback")
+    assert status_of(attacker, re.sub(r"iss=[^&]*", "iss=https%3A%2F%2Fevil.example", other)) == 401
+    assert hub.refusals(most=1)[0].cause == "sign-in-refused"
+    assert status_of(attacker, f"{home}/callback?code=x&state=x") == 401
+    assert "Sign in" in attacker.open(home).text

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -299,3 +300,40 @@ def test_one_proof_for_a_second_gives_no_right_that_is_gone(hub: HubInThread, pr
         assert request(hub, "DELETE", "/api/roles/brief").status == 204
         sock.sendall(head.encode())
         assert sock.recv(65536).startswith(b"HTTP/1.1 401")
+
+
+# -- browsers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.explains("web-token-nonce")
+def test_a_browser_is_let_in_by_tokens_of_its_own_sign_in_alone(hub: HubInThread, provider: KeyServer) -> None:
+    def back_with(access: dict[str, Any], **identity: Any) -> Answer:
+        """What becomes of a browser that comes back, where the provider gives these tokens."""
+        begun = request(hub, "GET", "/auth/login", token="")
+        asked = parse_qs(urlsplit(begun.headers["location"]).query)
+        assert asked["code_challenge_method"] == ["S256"]
+        claims = {"aud": "hubkeep", "nonce": asked["nonce"][0], "client_id": None, "sub": "ann", **identity}
+        provider.tokens = {
+            "id_token": provider.signed({"typ": "JWT"}, **claims),
+            "access_token": provider.signed(**{"sub": "ann", **access}),
+        }
+        cookie = begun.headers["set-cookie"].partition(";")[0]
+        target = f"/auth/callback?code=x&state={asked['state'][0]}"
+        return request(hub, "GET", target, token="", headers={"Cookie": cookie})
+
+    good = back_with({})
+    assert (good.status, good.headers["location"]) == (303, "/auth")
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({}, {"nonce": "of another sign-in"}, "web-token-nonce"),
+        ({}, {"nonce": None}, "web-token-nonce"),
+        ({}, {"aud": "https://iothubs.azure.net"}, "web-token-nonce"),
+        ({}, {"aud": ["hubkeep", "other"]}, "web-token-nonce"),
+        ({}, {"exp": 1}, "web-token-expired"),
+        ({"aud": "hubkeep"}, {}, "web-token-audience"),
+        ({"sub": "eve"}, {}, "sign-in-refused"),
+    ]
+    for access, identity, cause in cases:
+        refused = back_with(access, **identity)
+        assert refused.status == 401, cause
+        assert "set-cookie" not in refused.headers
+        assert hub.refusals(most=1)[0].cause == cause

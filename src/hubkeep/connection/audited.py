@@ -41,6 +41,7 @@ NOT_AUDITED: Final = frozenset(
         "files/notify",
         "files/notify/id",
         "revocation/ask",
+        "people/logout",
         "est/serverkeygen",
         "est/serverkeygen/label",
         "est/fullcmc",

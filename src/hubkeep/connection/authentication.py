@@ -215,6 +215,15 @@ class Authentication:
         self._accepted(principal, token, link)
         return principal
 
+    async def signed_in(self, token: str, client: str, nonce: str, link: LinkInfo) -> str:
+        """Whom the identity token of a sign-in with a browser names. Raises Unauthorized, recorded."""
+        began = _now()
+        try:
+            claims = await self._people.signed(token)
+            return self._people.check_identity(claims, client, nonce)
+        except HubError as error:
+            raise await self._refused(error, began, link, "", "people/callback", f"Bearer {token}") from None
+
     async def plain(self, user: str, password: str, link: LinkInfo) -> Principal:
         """SASL PLAIN (service-protocols 1.7, device-protocols 4.2). Any hub label is taken: the token's sr decides."""
         began = _now()

@@ -27,6 +27,11 @@ class People:
             )
         return await self._tokens.signed(token)
 
+    def check_identity(self, claims: Mapping[str, Any], client: str, nonce: str) -> str:
+        """See WebTokens.check_identity."""
+        assert self._tokens is not None, "it has found the claims"
+        return self._tokens.check_identity(claims, client, nonce)
+
     def name_in(self, claims: Mapping[str, Any]) -> str:
         """For the record of a refusal. claims: signed."""
         return f"person {self._tokens.name_in(claims)}" if self._tokens is not None else ""

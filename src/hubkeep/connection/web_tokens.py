@@ -6,6 +6,7 @@ never looked at. Sources: service-protocols 1.6; limits-and-faults L-I7; RFC 751
 """
 
 import binascii
+import hmac
 import math
 import re
 from base64 import urlsafe_b64decode
@@ -70,6 +71,18 @@ class WebTokens:
                 reason=f"the signature is not by the provider's key {_told(key_id)}: {error}",
             ) from None
         return claims
+
+    def check_identity(self, claims: Mapping[str, Any], client: str, nonce: str) -> str:
+        """Of an identity token (OpenID Connect Core 3.1.3.7): it is for ``client``, and for this one sign-in; whom it
+        names. claims: signed. Raises Unauthorized.
+        """
+        told = claims.get("aud")
+        is_ours = told == client or (isinstance(told, list) and client in told and claims.get("azp") == client)
+        shown = claims.get("nonce")
+        if not is_ours or not isinstance(shown, str) or not hmac.compare_digest(shown.encode(), nonce.encode()):
+            raise Unauthorized(cause="web-token-nonce", reason=f"an identity token for {_told(told)}, or not for now")
+        self._check_times(claims)
+        return str(claims.get("sub", ""))
 
     def person(self, claims: Mapping[str, Any]) -> tuple[Person, float]:
         """Who it is, and the token's end in Unix seconds. claims: signed. Raises Unauthorized."""

@@ -352,7 +352,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
                 lambda: hub.ports["mqtt"],
             ),
             posture=posture,
-            people=PeopleSurface(sign_in.people.roles, settings.people),
+            people=PeopleSurface(sign_in.people.roles, settings.people, sign_in.provider),
             status=lambda: status(hub, event_log, registry, sessions, retention.now),
             settle=activity.settle,
             file_upload=file_upload,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from hubkeep.cloud.egress import EgressRules
 from hubkeep.cloud.provider_keys import ProviderKeys
 from hubkeep.cloud.roles import Roles
+from hubkeep.connection.https.browser import Provider
 from hubkeep.connection.people import People
 from hubkeep.connection.web_tokens import Accepted, WebTokens
 from hubkeep.endpoints.fetching import Fetching
@@ -21,10 +22,11 @@ from hubkeep.store.registry import Registry
 
 
 class SignIn(NamedTuple):
-    """keys: None where nobody signs in."""
+    """keys, provider: None where nobody signs in."""
 
     people: People
     keys: ProviderKeys | None
+    provider: Provider | None
 
 
 async def opened_sign_in(
@@ -55,9 +57,10 @@ async def opened_sign_in(
     except HubError as error:
         raise SettingsError(f"people.roles: {error}") from None
     if not wanted.issuer:
-        return SignIn(People(None, roles), None)
+        return SignIn(People(None, roles), None, None)
     http = await up.enter_async_context(HttpClient(_egress(settings), wanted.trust_file))
-    keys = ProviderKeys(wanted.issuer, Fetching(http), clock)
+    fetch = Fetching(http)
+    keys = ProviderKeys(wanted.issuer, fetch, clock)
     accepted = Accepted(
         wanted.issuer,
         frozenset(each.rstrip("/") for each in wanted.audiences),
@@ -65,7 +68,8 @@ async def opened_sign_in(
         frozenset(wanted.algorithms),
         wanted.name_claim,
     )
-    return SignIn(People(WebTokens(accepted, keys, clock, limits.token_grace), roles), keys)
+    people = People(WebTokens(accepted, keys, clock, limits.token_grace), roles)
+    return SignIn(people, keys, Provider(wanted, keys, fetch))
 
 
 def _egress(settings: Settings) -> EgressRules:

@@ -22,11 +22,11 @@ const provider = new Provider(issuer, {
   clients: [
     ...["dashboards", "importer", "stranger"].map(service),
     client("hubkeep", {
-      application_type: "native",
+      application_type: "web",
       token_endpoint_auth_method: "none",
       grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
       response_types: ["code"],
-      redirect_uris: (process.argv[3] || "http://127.0.0.1/none").split(","),
+      redirect_uris: (process.argv[3] || "https://127.0.0.1/none").split(","),
     }),
   ],
   jwks: JSON.parse(process.env.JWKS),

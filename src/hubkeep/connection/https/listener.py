@@ -66,6 +66,7 @@ from .answers import refusal_answer, standard_headers
 from .audit import AuditSurface
 from .authorities import AuthoritySurface
 from .blobs import BlobSurface
+from .browser import BrowserSurface
 from .bulk import BulkSurface
 from .certificates import CertificateSurface
 from .configurations import ConfigurationSurface
@@ -207,6 +208,7 @@ class HttpsListener:
             *roots.endpoints(),
             *PostureSurface(posture).endpoints(),
             *people.endpoints(),
+            *BrowserSurface(people.provider, authentication, people.told_of, self._dialled, clock).endpoints(),
             *AccessSurface(access, sessions).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
             *AuditSurface(audit, posture.note_export).endpoints(),

@@ -10,13 +10,14 @@ from hubkeep.cloud.policies import permission_words
 from hubkeep.cloud.roles import ROLES, Roles
 from hubkeep.errors import NotFound
 from hubkeep.limits import HTTP_SERVICE_BODY
-from hubkeep.model import RoleAssignment, RoleName
+from hubkeep.model import Principal, RoleAssignment, RoleName
 from hubkeep.settings import People
 
 from ..audited import difference
 from ..timestamps import time_stamp
 from .answers import json_answer, no_content
 from .bodies import json_as
+from .browser import Provider
 from .exchange import Endpoint, Exchange
 
 
@@ -32,10 +33,10 @@ class RoleBody(msgspec.Struct, rename="camel"):
 
 
 class PeopleSurface:
-    """settings: where people sign in."""
+    """settings: where people sign in. provider: what browsers sign in by; None where nobody does."""
 
-    def __init__(self, roles: Roles, settings: People) -> None:
-        self._roles, self._settings = roles, settings
+    def __init__(self, roles: Roles, settings: People, provider: Provider | None) -> None:
+        self._roles, self._settings, self.provider = roles, settings, provider
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -48,12 +49,11 @@ class PeopleSurface:
 
     async def self(self, exchange: Exchange) -> web.StreamResponse:
         """GET /api/self"""
-        return json_answer(self.told_of(exchange))
+        assert exchange.principal is not None, "the operation asks for a credential"
+        return json_answer(self.told_of(exchange.principal))
 
-    def told_of(self, exchange: Exchange) -> dict[str, Any]:
+    def told_of(self, principal: Principal) -> dict[str, Any]:
         """Who asks, and what they may."""
-        principal = exchange.principal
-        assert principal is not None, "the operation asks for a credential"
         person = principal.person
         held: Sequence[RoleAssignment] = self._roles.held(person) if person is not None else ()
         return {

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from hubkeep.errors import NotFound, QueryInvalid, QuotaExceeded
+from hubkeep.errors import NotFound, QueryInvalid, QuotaExceeded, Unauthorized
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.model import RoleName
 
 from ..people import RoleBody
-from .rows import JSON, Body, Described, Time, Told, empty, given
+from .rows import JSON, Answer, Body, Described, Parameter, Time, Told, empty, given
 
 
 class Role(Told):
@@ -57,10 +57,31 @@ class AssignedRole(Told):
     is_fixed: bool
 
 
+_LOCATION: Final = Parameter("Location", str, "Where to go on.")
+_SIGN_IN: Final = (NotFound, Unauthorized)
+
 ROWS: Final[Mapping[str, Described]] = {
     "people/self": Described("Show who asks, and what they may", given(Self, "Of the credential of this request.")),
     "people/sign-in": Described(
         "Show where people sign in", given(SignIn, "The OpenID Connect provider."), refusals=(NotFound,)
+    ),
+    "people/page": Described("Show a browser who it is here", {200: Answer("A page.", content="text/html")}),
+    "people/login": Described(
+        "Send a browser to the provider", {303: Answer("To the provider.", headers=(_LOCATION,))}, refusals=_SIGN_IN
+    ),
+    "people/callback": Described(
+        "Let a browser in that comes back",
+        {303: Answer("To the page.", headers=(_LOCATION,))},
+        query=(
+            Parameter("state", str, "As it was sent."),
+            Parameter("code", str, "From the provider."),
+            Parameter("iss", str, "The provider."),
+            Parameter("error", str, "Why it lets nobody in."),
+        ),
+        refusals=_SIGN_IN,
+    ),
+    "people/logout": Described(
+        "Sign a browser out", {303: Answer("To the page.", headers=(_LOCATION,))}, refusals=(Unauthorized,)
     ),
     "admin/roles/list": Described("List who has which role", given(list[AssignedRole], "Those of the settings first.")),
     "admin/roles/put": Described(
