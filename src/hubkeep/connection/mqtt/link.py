@@ -451,13 +451,13 @@ class MqttLink(asyncio.Protocol):
         listener, principal = self._listener, logged_in.principal
         if self._ticket is not None:
             self._ticket.authenticated()
-        if logged_in.telemetry is None:
-            listener.registers(self)
-        else:
+        if logged_in.telemetry is not None:
             listener.sessions.open(principal, self, "mqtt")
             listener.wills.cancel(logged_in.client_id)
         self.principal, self.expires, self._session = principal, logged_in.expires, logged_in.session
         self._telemetry, self._api_version = logged_in.telemetry, logged_in.api_version
+        if logged_in.telemetry is None:
+            listener.registers(self)
 
     def _subscribe(self, event: Subscribe) -> None:
         session, listener = self._session, self._listener
