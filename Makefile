@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: run test bench connections fuzz fuzz-api lint lock sbom clean help
+.PHONY: run test bench bench-peers connections fuzz fuzz-api lint lock sbom clean help
 
 run: $(STAMP)  ## a dev hub with simulated devices, live
 	$(BIN)/hubkeep demo
@@ -23,6 +23,9 @@ bench: $(STAMP)  ## the benchmark tables: beside Mosquitto, of the registry, and
 
 connections: $(STAMP)  ## 10,000 devices on one hub, and their return after its restart: ARGS="--devices 1000"
 	$(BIN)/python benchmarks/connections.py $(ARGS)
+
+bench-peers: $(STAMP)  ## beside the MQTT servers that are installed: NATS, RabbitMQ, aMQTT, aedes: ARGS="--quick"
+	$(BIN)/python benchmarks/peers.py $(ARGS)
 
 fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 7"
 	$(BIN)/python fuzz/run.py $(ARGS)

@@ -117,11 +117,47 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     @property
+    def family_cpu_seconds(self) -> float:
+        """The same with all processes below it, as far as they run or were waited for."""
+        return sum(_cpu_ticks(pid) for pid in _family(self._child.pid)) / _TICKS
+
+    @property
+    def family_resident_kib(self) -> int:
+        return sum(_resident_pages(pid) for pid in _family(self._child.pid)) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+    @property
     def resident_kib(self) -> int:
         for line in Path(f"/proc/{self._child.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
         raise RuntimeError("no VmRSS")
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for each in found:
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            try:
+                found += map(int, children.read_text().split())
+            except OSError:  # it has ended
+                continue
+    return found
+
+
+def _cpu_ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return sum(map(int, fields[11:15]))  # of itself, and of children that it waited for
+
+
+def _resident_pages(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
 
 
 def busy_cores(seconds: float = 0.3) -> float:

@@ -221,7 +221,7 @@ class Mosquitto(Server):
         self._reader = folder / "mosquitto.reader"
         # the reader's client id is its own: the first device publishes under its name at the same time
         self._reader.write_text(lines[0].replace(users[0][0], "reader", 1))
-        _wait_for_port(port, self.process)
+        wait_for_port(port, self.process)
 
     def reader(self, payload: int, run: int, *, from_now: bool) -> Process:
         where = (ADDRESS, str(self.port), str(self._reader), "#")
@@ -256,10 +256,12 @@ def _list(*fields: Any) -> bytes:
     return (len(body) + 4).to_bytes(4) + len(fields).to_bytes(4) + body
 
 
-def _wait_for_port(port: int, process: Process) -> None:
+def wait_for_port(port: int, process: Process, within: float = 60) -> None:
+    """Raises RuntimeError."""
     import socket
 
-    for _ in range(200):
+    give_up = time.monotonic() + within
+    while time.monotonic() < give_up:
         if not process.alive:
             raise RuntimeError("the server did not start")
         with socket.socket() as probe:

@@ -5,16 +5,22 @@
 //   load idle    ADDRESS PORT CLIENTS CONNECTIONS                                      holds them until its standard input ends
 //
 // A payload begins with run, connection, number (32 bits each) and the monotonic time of sending (64 bits, nanoseconds).
+// At a fixed RATE the result tells how long acknowledgements took, too.
 // ``publish`` prints "ready" when all are connected, starts at a line on standard input, and holds the connections
 // after its result until a second line.
 #include "client.h"
 
-enum { STAMP = 20, OUTBOX = 64 * 1024 };
+enum { STAMP = 20, OUTBOX = 64 * 1024, WAITING = 64 };
+
+static uint32_t *waits;  // microseconds from each message to its acknowledgement; NULL: they are not kept
+static long waits_count, waits_room;
 
 typedef struct {
     Link link;
     const Client *client;
     int in_flight, number, packet_id;
+    uint64_t sent_at[WAITING];  // of the messages that are not acknowledged yet, the oldest at acknowledged % WAITING
+    int acknowledged;
     unsigned char *publish;  // the packet, patched for each message
     int publish_size, id_at, payload_at;
 } Publisher;
@@ -46,6 +52,7 @@ static void publish(Publisher *publisher, int count) {
     for (int i = 0; i < count; i++) {
         publisher->packet_id = publisher->packet_id % 65535 + 1;
         put16(publisher->publish + publisher->id_at, (unsigned)publisher->packet_id);
+        publisher->sent_at[publisher->number % WAITING] = now;
         put32(payload + 8, (uint32_t)publisher->number++);
         memcpy(out + size, publisher->publish, (size_t)publisher->publish_size);
         size += publisher->publish_size;
@@ -70,7 +77,16 @@ static int take_acknowledgements(Publisher *publisher) {
         consume(link, at);
     } while (SSL_has_pending(link->ssl));
     publisher->in_flight -= count;
+    uint64_t now = waits ? now_ns() : 0;
+    for (int i = 0; i < count; i++, publisher->acknowledged++)
+        if (waits && waits_count < waits_room)
+            waits[waits_count++] = (uint32_t)((now - publisher->sent_at[publisher->acknowledged % WAITING]) / 1000);
     return count;
+}
+
+static int by_size(const void *a, const void *b) {
+    uint32_t one = *(const uint32_t *)a, other = *(const uint32_t *)b;
+    return (one > other) - (one < other);
 }
 
 static void run_publish(char **a) {
@@ -78,6 +94,10 @@ static void run_publish(char **a) {
     use_clients(a[2]);
     int count = atoi(a[3]), in_flight = atoi(a[4]), payload = atoi(a[5]);
     double seconds = atof(a[6]), rate = atof(a[7]);
+    if (rate > 0) {
+        waits_room = (long)(seconds * rate) + 1;
+        waits = calloc((size_t)waits_room, sizeof *waits);
+    }
     uint32_t run = (uint32_t)atol(a[8]);
     if (count > clients_count || payload < STAMP) fail("too few clients, or the payload is too short");
     Publisher *publishers = calloc((size_t)count, sizeof *publishers);
@@ -118,7 +138,10 @@ static void run_publish(char **a) {
         }
     }
     double took = (double)(now_ns() - began) / 1e9;
-    printf("{\"messages\": %ld, \"seconds\": %.4f, \"rate\": %.1f}\n", acknowledged, took, (double)acknowledged / took);
+    qsort(waits, (size_t)waits_count, sizeof *waits, by_size);
+    printf("{\"messages\": %ld, \"seconds\": %.4f, \"rate\": %.1f, \"p50_us\": %u, \"p99_us\": %u}\n", acknowledged, took,
+           (double)acknowledged / took, waits_count ? waits[waits_count / 2] : 0,
+           waits_count ? waits[waits_count * 99 / 100] : 0);
     fflush(stdout);
     getchar();  // the connections stay until what the server used was read
 }
