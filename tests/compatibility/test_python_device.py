@@ -3,7 +3,9 @@
 import datetime as dt
 import gc
 import shutil
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -11,11 +13,16 @@ import uuid
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient, Message
+from azure.iot.device import IoTHubDeviceClient, Message, MethodResponse
 
+from conversations.back_end import send
 from conversations.mqtt_peer import eventually
+from conversations.test_mqtt_methods import invoke
+from conversations.test_mqtt_twins import set_desired
+from hubkeep.connection.mqtt.link import MqttLink
 from hubkeep.testing import HubInThread
 from hubkeep.wire import sas
 
@@ -86,18 +93,71 @@ def test_the_three_ways_to_be_a_device(shared_hub: HubInThread, device_id: str) 
     assert [event["body"] for event in shared_hub.wait_for_events(3, device=device_id)] == ["0", "1", "2"]
 
 
+class Everything:
+    """A client that listens to all that there is, and a back end that uses it."""
+
+    def __init__(self, hub: HubInThread, device_id: str) -> None:
+        self.hub, self.device_id, self.number = hub, device_id, 0
+        self.client = IoTHubDeviceClient.create_from_connection_string(
+            hub.create_device(device_id), sastoken_ttl=125, connection_retry_interval=1
+        )
+        self.states: list[bool] = []
+        self.messages: list[bytes] = []
+        self.patches: list[dict[str, Any]] = []
+        self.client.on_connection_state_change = lambda: self.states.append(self.client.connected)
+        self.client.connect()
+        self.client.on_message_received = lambda message: self.messages.append(message.data)
+        self.client.on_twin_desired_properties_patch_received = self.patches.append
+        self.client.on_method_request_received = lambda call: self.client.send_method_response(
+            MethodResponse.create_from_method_request(call, 200, call.payload)
+        )
+
+    def works(self) -> None:
+        """Telemetry, messages, methods and the twin, in both directions."""
+        self.number += 1
+        mark = f"step {self.number}"
+        self.client.send_message(mark)
+        assert send(self.hub, self.device_id, mark.encode()).status == 204
+        assert eventually(lambda: mark.encode() in self.messages)
+        called = invoke(self.hub, self.device_id, payload=mark)
+        assert (called.status, called.body["payload"]) == (200, mark)
+        set_desired(self.hub, self.device_id, {"mark": mark})
+        assert eventually(lambda: any(each.get("mark") == mark for each in self.patches))
+        self.client.patch_twin_reported_properties({"mark": mark})
+        assert self.client.get_twin()["reported"]["mark"] == mark
+
+    def comes_back(self) -> None:
+        """It has connected once more than before."""
+        before = self.states.count(True)
+        assert eventually(lambda: self.states.count(True) > before, 20), self.states
+
+    def reset(self) -> None:
+        """Its TCP connection ends with RST, as a firewall ends it that forgot it."""
+        links = [each for each in gc.get_objects() if isinstance(each, MqttLink) and each.principal is not None]
+        (transport,) = (each._transport for each in links if each.principal.device_id == self.device_id)
+        self.hub.ask(reset(transport))
+
+
+async def reset(transport: Any) -> None:
+    linger = struct.pack("ii", 1, 0)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+
+
 @unclosed_by_the_sdk
 @pytest.mark.usefixtures("reconnecting")
-def test_the_token_is_renewed_while_connected(shared_hub: HubInThread, device_id: str) -> None:
-    client = IoTHubDeviceClient.create_from_connection_string(shared_hub.create_device(device_id), sastoken_ttl=125)
-    states: list[bool] = []
-    client.on_connection_state_change = lambda: states.append(client.connected)
-    client.connect()
-    # the SDK renews 120 s before the end: five seconds from now
-    assert eventually(lambda: states.count(True) >= 2, 20), states
-    client.send_message("after the renewal")
-    client.shutdown()
-    assert shared_hub.wait_for_events(1, device=device_id)[0]["body"] == "after the renewal"
+@pytest.mark.spec("D-113")
+def test_everything_works_before_and_after_a_reset_and_a_renewal(shared_hub: HubInThread, device_id: str) -> None:
+    device = Everything(shared_hub, device_id)
+    device.works()
+    device.reset()
+    device.comes_back()
+    device.works()
+    device.comes_back()  # the SDK renews its token 120 s before the end: five seconds after it was made
+    device.works()
+    device.client.shutdown()
+    events = shared_hub.wait_for_events(3, device=device_id)
+    assert [each["body"] for each in events] == ["step 1", "step 2", "step 3"]
 
 
 @pytest.mark.spec("D-28")
