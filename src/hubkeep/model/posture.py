@@ -215,7 +215,8 @@ class HubFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the hub itself is like: settings, keys, certificates, machine. None: not to be had here.
 
     began: Unix seconds of the first start. rights_since: since when uses of rights are recorded. clock_error: seconds
-    that the machine may be off. root: the incoming one, by its SHA-256. bundle: the newest version of the trust bundle.
+    that the machine may be off. issuer: where people sign in.
+    root: the incoming one, by its SHA-256. bundle: the newest version of the trust bundle.
     """
 
     began: float = 0.0
@@ -236,6 +237,7 @@ class HubFacts(msgspec.Struct, frozen=True, kw_only=True):
     is_sealing_beside: bool | None = None
     sealing_made: float = 0.0
     resealing_failure: str = ""
+    issuer: str = ""
     people: tuple[str, ...] | None = None
     audit_breaks: tuple[str, ...] | None = None
     audit_exported: float = 0.0

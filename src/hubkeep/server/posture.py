@@ -72,6 +72,7 @@ class HubState:
             is_sealing_beside=sealing.is_beside,
             sealing_made=sealing.made,
             resealing_failure=self._resealing_failure(),
+            issuer=settings.people.issuer,
             audit_breaks=await asyncio.to_thread(audit_faults, settings.data / "registry.db", self._seal),
             audit_exported=facts.get("audit-exported", 0.0),
             outbound=tuple(outbound(settings, groups)),

@@ -19,13 +19,13 @@ _KEYS: Final = """
     SELECT device_id, module_id, primary_key, secondary_key FROM identity
     WHERE authentication = 'sas' AND (primary_key IS NOT NULL OR secondary_key IS NOT NULL)
 """
-_SLICE: Final = 64  # identities between two pauses: opening them takes the interpreter a millisecond
+_SLICE: Final = 16  # identities between two pauses: opening them holds the interpreter under a millisecond
 _PAUSE: Final = 0.0002  # seconds; the hub's own thread gets its turn at once and not after a switch interval
 _NAMES: Final = ("primary_key", "secondary_key")
 
 
 def key_facts(connection: sqlite3.Connection, seal: Seal) -> KeyFacts:
-    """At a million identities this takes a minute and 100 MB; the hub goes on meanwhile.
+    """At a million identities this takes a minute or two and 100 MB; the hub goes on meanwhile.
 
     Fingerprints are made under a key of this one call: they tell nothing, and compare with nothing outside it.
     """

@@ -1,10 +1,14 @@
 """The checks one by one, their weights, and what becomes of accepted risks."""
 
+import re
+from collections import Counter
+
 import msgspec
 import pytest
 import typer
 
 from hubkeep.cli.main import app
+from hubkeep.cli.posture_page import page_of
 from hubkeep.cloud.posture.check import SEVERITIES, Check, Effort, Outcome
 from hubkeep.cloud.posture.checks import BY_ID, CHECKS
 from hubkeep.cloud.posture.commands import commands_of
@@ -12,7 +16,7 @@ from hubkeep.cloud.posture.report import Report, Weighing, report_of
 from hubkeep.cloud.posture.scoring import index_of, score_of
 from hubkeep.cloud.posture.waivers import checked_waiver, why_lapsed
 from hubkeep.errors import BadRequest
-from hubkeep.model import HubFacts, Named, PostureState, Waiver
+from hubkeep.model import HubFacts, Named, PostureRun, PostureState, Together, Waiver
 from unit.cloud.posture_states import DAY, GOOD, NOTHING, NOW, OLD_GROUP, RAISES, UNKNOWN, fleet
 
 WEIGHING = Weighing(hub="hub.example.net", version="0")
@@ -133,6 +137,26 @@ def test_the_summary_names_nobody() -> None:
     assert b"press-07" in msgspec.json.encode(whole)
     assert b"press-07" not in msgspec.json.encode(summary)
     assert summary.index == whole.index
+
+
+# -- as a page -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_and_runs_nothing() -> None:
+    bad = "<script>alert(1)</script><img src=x onerror=y>\"'&"
+    state = fleet(silent=Named(2, (bad,)), agents=(Together(f"azure-iot-device-iothub-py/1 {bad}", 1, (bad,)),))
+    given = accepted(affected=2, reason=bad, owner=bad)
+    whole = report(state, waivers={"PC13": given}, fixed=["PC16"], hub=bad)
+    run = PostureRun(at=NOW, index=70, risk=3.0, states={}, severities={}, risks={}, first_seen={}, by=bad)
+    runs = [{**msgspec.to_builtins(run), "at": "2027-01-15T08:00:00Z"}] * 3
+    page = page_of(msgspec.to_builtins(whole), runs)
+    assert "&lt;script&gt;" in page
+    assert not re.findall(r"<(script|img|link|iframe|object)\b|<[^>]*\b(src|href)=|url\(|@import|://", page)
+    assert "default-src 'none'" in page
+    assert "prefers-color-scheme: dark" in page
+    tags = re.findall(r"<(/?)([a-z0-9]+)[^>]*?(/?)>", page.partition("</style>")[2])
+    opened = Counter(name for closing, name, single in tags if not closing and not single)
+    assert opened - Counter(name for closing, name, _ in tags if closing) == Counter(), "each is closed"
 
 
 # -- accepted risks --------------------------------------------------------------------------------------------------

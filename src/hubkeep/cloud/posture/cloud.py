@@ -75,6 +75,8 @@ def _made(policy: PolicyFacts, state: PostureState) -> float:
 
 
 def _people(state: PostureState) -> Outcome:
+    if state.hub.people is None and state.hub.issuer:
+        return unknown(f"people sign in at {state.hub.issuer}, which does not tell the hub of second factors")
     if state.hub.people is None:
         return unknown("nobody signs in by name: who holds the owner's key is a shared account (settings: people)")
     return of_hub(list(state.hub.people))
