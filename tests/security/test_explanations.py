@@ -89,7 +89,6 @@ NOT_YET: Final = frozenset(
         "request-refused",
         "request-timeout",
         "server-busy",
-        "source-locked-out",
         "store-unavailable",
         "too-many-tokens",
         "twin-requests-too-many",

@@ -132,7 +132,7 @@ class Sessions:
         error = policy_changed(name)
         self._changes.policy(name, error)
         for link in tuple(self._policies.get(name, ())):
-            link.cut(error)
+            link.cut(error.again())
 
     def _authority_removed(self, name: object) -> None:
         assert isinstance(name, str)
@@ -141,7 +141,7 @@ class Sessions:
         )
         self._changes.authority(name, error)
         for link in self._authorities.pop(name, set()).copy():
-            link.cut(error)
+            link.cut(error.again())
 
     def _certificate_denied(self, marks: object) -> None:
         assert isinstance(marks, frozenset)
@@ -152,7 +152,7 @@ class Sessions:
         # all are looked through: that something is denied is rare, an index would cost every connection
         for links in tuple(self._links.values()):
             for link in [link for link, of in links.items() if not marks.isdisjoint(of.principal.marks)]:
-                link.cut(error)
+                link.cut(error.again())
 
     def _access_changed(self, device_id: object) -> None:
         """device_id: whom it concerns; None for anybody."""
@@ -187,7 +187,7 @@ class Sessions:
         for key in [each for each in self._links if each[0] == payload.device_id]:
             for link, present in tuple(self._links.get(key, {}).items()):
                 if concerns(payload, present.principal):
-                    link.cut(error)
+                    link.cut(error.again())
 
 
 def policy_changed(name: str) -> Unauthorized:

@@ -450,7 +450,7 @@ class AmqpLink(asyncio.Protocol):
             return
         self.listener.sessions.close(principal, presence)
         for link in tuple(presence.links):
-            self.end_link(link, error)
+            self.end_link(link, error, principal.name)
         if not isinstance(error, LinkStolen):
             self.rights.drop_identity(*key)
         if not self.rights and not self._presences:
