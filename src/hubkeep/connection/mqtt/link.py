@@ -420,6 +420,10 @@ class MqttLink(asyncio.Protocol):
         login = Login(listener, dialect, self._info)
         try:
             logged_in = await login.carry_out(connect)
+            self._info = login.info
+            if self._transport is None:
+                return
+            self._opened(logged_in)  # refuses as well: what was proved may have changed meanwhile
         except Exception as error:
             if isinstance(error, HubError):
                 listener.refuse(error, login.info, identity=connect.client_id, operation="mqtt/connect")
@@ -431,10 +435,6 @@ class MqttLink(asyncio.Protocol):
                 self._transport.write(dialect.refused(error))
                 self._transport.close()
             return
-        self._info = login.info
-        if self._transport is None:
-            return
-        self._opened(logged_in)
         self._transport.write(
             dialect.accepted(session_present=logged_in.present, limits=listener.limits, max_packet=listener.max_packet)
         )
