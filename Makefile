@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: run test bench bench-peers connections fuzz fuzz-api lint lock sbom clean help
+.PHONY: run test bench bench-peers connections fuzz fuzz-api testssl lint lock sbom clean help
 
 run: $(STAMP)  ## a dev hub with simulated devices, live
 	$(BIN)/hubkeep demo
@@ -32,6 +32,9 @@ fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 
 
 fuzz-api: $(STAMP)  ## Schemathesis over the HTTPS API at length: ARGS="--seconds 600 --seed 7"
 	$(BIN)/python fuzz/api.py $(ARGS)
+
+testssl: $(STAMP)  ## testssl.sh over the default listeners, some minutes: apt-get install testssl.sh
+	$(BIN)/python tests/security/testssl.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -187,12 +187,31 @@ def delete(
 def block(
     device_id: DeviceArgument,
     reason: Annotated[str | None, typer.Option(help="Why; shown with the device.")] = None,
+    everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--everywhere", help="Its registrations and its certificates, too: nothing of it opens anything again."
+        ),
+    ] = False,
     data: DataOption = DEFAULT_DATA,
     connection_string: ConnectionStringOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Disable a device: its connection ends, its credentials are refused."""
-    _set_status(device_id, "disabled", reason, data, connection_string, as_json=as_json)
+    """Disable a device: its connection ends, its credentials are refused.
+
+    That leaves its enrollment and what it was issued: unblock lets it in with them again, --everywhere ends them.
+    """
+    if not everywhere:
+        _set_status(device_id, "disabled", reason, data, connection_string, as_json=as_json)
+        return
+    with client_of(data, connection_string) as client:
+        body = {"statusReason": reason or ""}
+        found = client.request("POST", f"/api{device_path(device_id)}/block", body=body)
+    if as_json:
+        print_json(found)
+    else:
+        print_plain(f"{device_id} is disabled; what the hub issued to it is void; {found['denials']} denials")
+        print_plain(f"enrollment {found['enrollment']} is disabled" if found["enrollment"] else "it cannot register")
 
 
 @app.command()

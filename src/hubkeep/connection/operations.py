@@ -256,6 +256,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("admin/access/put", "https", "PUT /api/access/{name}", _ALL),
     Operation("admin/access/preview", "https", "POST /api/access/{name}/preview", _ALL),
     Operation("admin/access/delete", "https", "DELETE /api/access/{name}", _ALL),
+    Operation("admin/devices/block", "https", "POST /api/devices/{id}/block", _ALL),
     Operation("admin/expiry/get", "https", "GET /api/devices/{id}/expiry", _ALL),
     Operation("admin/expiry/put", "https", "PUT /api/devices/{id}/expiry", _ALL),
     Operation("admin/expiry/delete", "https", "DELETE /api/devices/{id}/expiry", _ALL),

@@ -111,6 +111,9 @@ class RegistrationStore(Protocol):
 
     async def get(self, registration_id: str) -> Registration | None: ...
 
+    async def owner(self, device_id: str) -> EnrolmentKey | None:
+        """The enrolment that made the identity."""
+
     async def operation(self, operation_id: str) -> RegistrationOperation | None: ...
 
     async def settle(

@@ -36,6 +36,7 @@ from hubkeep.connection.sessions import Sessions
 from hubkeep.connection.tls import ListenerContexts
 from hubkeep.connection.turns import Turns
 from hubkeep.device.access import AccessLists
+from hubkeep.device.blocking import Blocking
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.credential_uses import CredentialUses
 from hubkeep.device.identities import Identities
@@ -336,6 +337,14 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             allocation=provisioning.allocation,
             certification=certification,
             access=access,
+            blocking=Blocking(
+                identities,
+                provisioning.enrolments,
+                registry.registrations,
+                certification.revoking,
+                certification.denials,
+                clock,
+            ),
             credential_uses=credential_uses,
             replays=replays,
             log=event_log,

@@ -33,6 +33,11 @@ class SqlRegistrations:
         rows = await read(self._reading, query)
         return _record(rows[0]["content"]) if rows else None
 
+    async def owner(self, device_id: str) -> EnrolmentKey | None:
+        query = select(PROVISIONED.c.is_group, PROVISIONED.c.enrolment_key).where(PROVISIONED.c.device_id == device_id)
+        rows = await read(self._reading, query)
+        return EnrolmentKey(bool(rows[0]["is_group"]), rows[0]["enrolment_key"]) if rows else None
+
     async def operation(self, operation_id: str) -> RegistrationOperation | None:
         query = select(_OPERATION.content).where(_OPERATION.operation_id == operation_id)
         rows = await read(self._reading, query)

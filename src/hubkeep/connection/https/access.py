@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from hubkeep.device.access import AccessLists
+from hubkeep.device.blocking import Blocking
 from hubkeep.limits import HTTP_SERVICE_BODY
 from hubkeep.model import AccessRule, Expiry
 
@@ -38,9 +39,16 @@ class ExpiryBody(msgspec.Struct, rename="camel"):
     reason: str = ""
 
 
+class BlockBody(msgspec.Struct, rename="camel"):
+    """statusReason: shown with the device. reason: of RFC 5280, for its certificates."""
+
+    status_reason: str = ""
+    reason: str = "unspecified"
+
+
 class AccessSurface:
-    def __init__(self, access: AccessLists, sessions: Sessions) -> None:
-        self._access, self._sessions = access, sessions
+    def __init__(self, access: AccessLists, sessions: Sessions, blocking: Blocking) -> None:
+        self._access, self._sessions, self._blocking = access, sessions, blocking
 
     def endpoints(self) -> Iterable[Endpoint]:
         return (
@@ -49,6 +57,7 @@ class AccessSurface:
             Endpoint("admin/access/put", self.put, "service", dated=False),
             Endpoint("admin/access/preview", self.preview, "service", dated=False),
             Endpoint("admin/access/delete", self.delete, "service", dated=False),
+            Endpoint("admin/devices/block", self.block, "service", dated=False),
             Endpoint("admin/expiry/get", self.expiry, "service", dated=False),
             Endpoint("admin/expiry/put", self.expire, "service", dated=False),
             Endpoint("admin/expiry/delete", self.keep, "service", dated=False),
@@ -85,6 +94,14 @@ class AccessSurface:
             exchange.values["name"], normal_etag(exchange.request.headers.get("If-Match", "")) or "*"
         )
         return no_content()
+
+    async def block(self, exchange: Exchange) -> web.StreamResponse:
+        """POST /api/devices/{id}/block: at the hub, in provisioning, and its certificates."""
+        body = json_as(BlockBody, await exchange.body(HTTP_SERVICE_BODY.value))
+        by = exchange.principal.name if exchange.principal is not None else ""
+        done = await self._blocking.block(exchange.values["id"], body.status_reason, body.reason, by)
+        told = {"deviceId": done.identity.device_id, "status": done.identity.status}
+        return json_answer(told | {"enrollment": done.enrolment, "denials": done.denials})
 
     async def expiry(self, exchange: Exchange) -> web.StreamResponse:
         """GET /api/devices/{id}/expiry"""

@@ -20,6 +20,7 @@ from hubkeep.cloud.posture.posture import Posture
 from hubkeep.cloud.replays import Replays
 from hubkeep.cloud.resealing import Resealing
 from hubkeep.device.access import AccessLists
+from hubkeep.device.blocking import Blocking
 from hubkeep.device.bulk import BulkIdentities
 from hubkeep.device.certification import Certification
 from hubkeep.device.credential_uses import CredentialUses
@@ -139,6 +140,7 @@ class HttpsListener:
         allocation: Allocation,
         certification: Certification,
         access: AccessLists,
+        blocking: Blocking,
         credential_uses: CredentialUses,
         replays: Replays,
         log: EventLog,
@@ -209,7 +211,7 @@ class HttpsListener:
             *PostureSurface(posture).endpoints(),
             *people.endpoints(),
             *BrowserSurface(people.provider, authentication, people.told_of, self._dialled, clock).endpoints(),
-            *AccessSurface(access, sessions).endpoints(),
+            *AccessSurface(access, sessions, blocking).endpoints(),
             *CredentialSurface(credential_uses, identities).endpoints(),
             *AuditSurface(audit, posture.note_export).endpoints(),
             *ThrottleSurface(throttles).endpoints(),

@@ -118,6 +118,19 @@ class Enrolments:
             self._groups[done.key.id] = done
         return done
 
+    async def disable(self, key: EnrolmentKey) -> Enrolment | None:
+        """Whatever else is in it. None: there is none."""
+
+        def edit(stored: Enrolment | None, _count: EnrolmentCount) -> Enrolment | None:
+            if stored is None:
+                return None
+            return msgspec.structs.replace(stored, status="disabled", etag=new_etag(), updated=self._clock.now())
+
+        done = await self._store.change(key, edit)
+        if done is not None and done.is_group:
+            self._groups[done.key.id] = done
+        return done
+
     async def delete(self, is_group: bool, enrolment_id: str, etag: str = _ANY) -> None:
         """What it made at the hub stays. Raises EnrolmentNotFound, PreconditionFailed."""
         key = enrolment_key(is_group, enrolment_id)

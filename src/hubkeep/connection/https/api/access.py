@@ -13,7 +13,7 @@ from hubkeep.errors import (
 )
 from hubkeep.limits import HTTP_SERVICE_BODY
 
-from ..access import AccessRuleBody, ExpiryBody
+from ..access import AccessRuleBody, BlockBody, ExpiryBody
 from ..device_tokens import TokenBody
 from .rows import (
     ETAG,
@@ -62,6 +62,18 @@ class PlannedEnd(Told):
     device_id: str
     at: Time | None
     reason: str
+
+
+class Blocked(Told):
+    """enrollment: the individual one that is disabled now; empty where no registration can have the id.
+
+    denials: entries made on the deny-list.
+    """
+
+    device_id: str
+    status: Literal["disabled"]
+    enrollment: str
+    denials: Count
 
 
 class CredentialUse(Told):
@@ -147,6 +159,13 @@ ROWS: Final[Mapping[str, Described]] = {
         empty("It is gone."),
         headers=(IF_MATCH,),
         refusals=(PreconditionFailed,),
+    ),
+    "admin/devices/block": Described(
+        "Block a device at the hub, in provisioning, and by its certificates",
+        given(Blocked, "It is blocked: its connections end, and no registration brings it back."),
+        text="What was done before a refusal stays done; call it again.",
+        body=Body({JSON: BlockBody}, _LIMIT),
+        refusals=(DeviceNotFound, QuotaExceeded),
     ),
     "admin/expiry/get": Described("Show when a device ends", given(PlannedEnd, "Its planned end.")),
     "admin/expiry/put": Described(
