@@ -2,7 +2,10 @@
 
 import contextlib
 import datetime as dt
+import socket
+import ssl
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -323,6 +326,42 @@ def test_what_people_confirm(hub: HubInThread, tmp_path: Path) -> None:
     assert finding(hub, "PC42")["state"] == "pass"
     with later(hub, 2):
         assert finding(hub, "PC42")["state"] == "fail"
+
+
+@pytest.mark.spec("PC27", "PC31", "PC32", "PC34", "PC44")
+def test_what_settings_and_sources_tell(hub: HubInThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBKEEP_TEST_KEY", b64encode(bytes(32)).decode())
+    assert [finding(hub, each)["state"] for each in ("PC34", "PC44", "PC27")] == ["fail", "pass", "pass"]
+    settings: dict[str, Any] = {
+        "sealing": {"key_variable": "HUBKEEP_TEST_KEY"},
+        "limits": {"identities": 2},
+        "tls": {"compat_suites": True},
+    }
+    with HubInThread(tmp_path / "data", **settings) as other:
+        keys = keys_of(other, "press-07")
+        assert [finding(other, each)["state"] for each in ("PC34", "PC44")] == ["pass", "fail"]
+        with later(other, 31):
+            assert "tls.compat_suites" in finding(other, "PC27")["evidence"]["text"]
+        for number in range(14):  # whatever hour ends meanwhile
+            raw = socket.create_connection((other.address, 8883), 30, source_address=(f"127.0.0.{2 + number % 2}", 0))
+            context = ssl.create_default_context(cafile=str(other.trust_bundle))
+            with MqttPeer(other, context.wrap_socket(raw, server_hostname=other.host_name)) as peer:
+                token = other.token("devices/press-07", key=keys["primary"])
+                assert log_in(peer, "press-07", token) == ACCEPTED
+        assert names(other, "PC31") == ["press-07"]
+        assert finding(other, "PC32")["state"] == "pass"
+        for number in range(20):
+            raw = socket.create_connection((other.address, 8883), 30, source_address=("127.0.0.4", 0))
+            with MqttPeer(other, context.wrap_socket(raw, server_hostname=other.host_name)) as peer:
+                assert log_in(peer, f"guess-{number}", other.token("devices/x", key=bytes(32))) == REFUSED
+        found = finding(other, "PC32")
+        assert found["observed"]
+        assert found["evidence"]["groups"][0]["what"] == "127.0.0.4"
+    key = b64encode(bytes(32)).decode()
+    environment = {"HUBKEEP_SEALING__KEY_VARIABLE": "HUBKEEP_TEST_KEY", "HUBKEEP_TEST_KEY": key}
+    done = command("posture", "--offline", "--data", str(tmp_path / "data"), "--only", "PC31", "--json", **environment)
+    assert done.status == 0, done
+    assert done.json["findings"][0]["evidence"]["sample"] == ["press-07"]
 
 
 def test_every_check_looks_at_a_real_hub(hub: HubInThread) -> None:
