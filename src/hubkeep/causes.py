@@ -447,6 +447,10 @@ CLASSES: Final[Mapping[str, Cause]] = {
     "allocation-failed": Cause(
         "Whoever allocates gave no usable answer.", "look at the webhook, or allocate otherwise"
     ),
+    "hub-not-authorized": Cause(
+        "A linked hub does not take the policy that it was linked with.",
+        "hubkeep enroll hub add, with a policy that holds RegistryWrite and ServiceConnect",
+    ),
     "no-hub": Cause("There is no hub to assign the device to.", "hubkeep enroll hubs"),
     "identity-of-another": Cause(
         "The hub knows an identity of this name that the enrolment did not make.", "delete it, or choose another id"

@@ -262,6 +262,12 @@ class NoHub(HubError):
     text = "There is no hub to assign the device to."
 
 
+class HubNotAuthorized(HubError):
+    """A linked hub does not take the policy that it was linked with (400209)."""
+
+    text = "The provisioning service is not authorized at the hub."
+
+
 class IdentityOfAnother(HubError):
     """The hub knows an identity of this name that the enrolment did not make (provisioning-and-pki 1.3, step 8)."""
 
@@ -506,6 +512,7 @@ ON_WIRE: dict[type[HubError], OnWire] = {
     IdentityOfAnother: OnWire(409, 409204, "DeviceIdInUse", "amqp:resource-locked", 3),
     AllocationFailed: OnWire(400, 400207, "CustomAllocationFailed", "amqp:internal-error", 3),
     NoHub: OnWire(400, 400208, "IotHubNotFound", "amqp:internal-error", 3),
+    HubNotAuthorized: OnWire(400, 400209, "LinkedHubUnauthorized", "amqp:internal-error", 3),
     JobQuotaExceeded: OnWire(403, 403003, "JobQuotaExceeded", "amqp:resource-limit-exceeded", 3),
     ContainerRefused: OnWire(400, 400004, "ArgumentInvalid", "com.microsoft:argument-error", 2),
     ContainerUnreachable: OnWire(503, 503001, "ServiceUnavailable", "amqp:resource-limit-exceeded", 3),

@@ -225,6 +225,9 @@ REGISTRATION_ANSWERS_HELD = Limit(8, "answers that wait for a device to subscrib
 REGISTRATION_ANSWER_HELD = Limit(
     10, "seconds that an answer waits for a device to subscribe", "provisioning-and-pki 1.6"
 )
+LINKED_HUBS = Limit(50, "hubs that devices are assigned to", "provisioning-and-pki 2.7")
+OTHER_HUB_WITHIN = Limit(10, "seconds for a linked hub to answer", "ours")
+OTHER_HUB_ANSWER = Limit(256 * KIB, "bytes of what a linked hub answers", "ours")
 WEBHOOK_WITHIN = Limit(5, "seconds for a webhook of custom allocation to answer", "provisioning-and-pki 2.4")
 WEBHOOK_ANSWER = Limit(64 * KIB, "bytes of the answer of a webhook", "provisioning-and-pki 2.4")
 REGISTRATION_OPEN = Limit(60, "seconds until a registration that is under way has failed", "provisioning-and-pki 1.3")

@@ -185,6 +185,9 @@ class Provisioning(_Section):
     webhook_roots: Path | None = Field(
         None, description="A file (PEM) of authorities whose webhooks are trusted, beside the public ones."
     )
+    hub_roots: Path | None = Field(
+        None, description="A file (PEM) of authorities whose linked hubs are trusted, beside the public ones."
+    )
     issue_certificates: bool = Field(
         True,
         description="Answer a device that asks for a certificate when it registers, also where its enrollment names no "

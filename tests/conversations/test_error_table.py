@@ -60,7 +60,7 @@ ELSEWHERE: Final = {
     # tests/security: of authorities and of what they issue
     *("CredentialRequestRefused", "KeyInUse", "CertificateInUse", "SigningKeyUnavailable"),
 }
-OF_PROVISIONING: Final = re.compile("Enrollment|Registration|CustomAllocation|DeviceIdInUse|IotHubNotFound")
+OF_PROVISIONING: Final = re.compile("Enrollment|Registration|CustomAllocation|DeviceIdInUse|IotHubNotFound|LinkedHub")
 
 
 class Case(NamedTuple):

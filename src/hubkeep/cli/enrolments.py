@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from . import linked_hubs
 from .access import time_of
 from .client import HubClient
 from .failure import MISUSED, CommandFailure
@@ -20,6 +21,8 @@ app = typer.Typer(
     help="Devices that register themselves: enrollments of single devices and of groups. "
     "Commands with --group are about a group. --connection-string is the provisioning service's.",
 )
+
+app.add_typer(linked_hubs.app, name="hub")
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The registration id; with --group, the group's id.")]
 GroupOption = Annotated[bool, typer.Option("--group", help="A group of devices.")]

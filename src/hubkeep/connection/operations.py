@@ -27,6 +27,7 @@ _ALL = (Permission.REGISTRY_READ | Permission.REGISTRY_WRITE | Permission.SERVIC
 
 _REGISTER = (Permission.REGISTER,)
 _ENROLMENTS = (Permission.ENROLMENT_READ,)
+_LINK = (Permission.PROVISIONING_CONFIG,)
 _ENROL = (Permission.ENROLMENT_WRITE,)
 
 _ANY = (*_READ, *_SERVICE, *_DEVICE, *_ENROLMENTS, Permission.REGISTRATION_READ, Permission.PROVISIONING_CONFIG)
@@ -191,6 +192,15 @@ OPERATIONS: tuple[Operation, ...] = (
         (*_ALL, Permission.PROVISIONING_CONFIG),
         "id scope, linked hubs",
     ),
+    Operation(
+        "admin/provisioning/hubs",
+        "https",
+        "GET /api/provisioning/hubs",
+        (*_ALL, Permission.PROVISIONING_CONFIG),
+        "other hubs, without what opens them",
+    ),
+    Operation("admin/provisioning/hubs/put", "https", "PUT /api/provisioning/hubs/{name}", _LINK),
+    Operation("admin/provisioning/hubs/delete", "https", "DELETE /api/provisioning/hubs/{name}", _LINK),
     # certificates that devices get and renew themselves (EST)
     Operation("est/cacerts", "https", "GET /.well-known/est/cacerts", (), "public certificates only"),
     Operation("est/csrattrs", "https", "GET /.well-known/est/csrattrs", (), "what a request should be like"),

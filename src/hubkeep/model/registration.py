@@ -71,7 +71,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     error_code, error_message: why the newest attempt failed. payload: for the device, from whoever allocated.
     issued: the certificate that the newest attempt asked for and those above it (DER). is_by_issued: that or an earlier
     one opens the identity. trust_bundle: filled in for the answer to a device that wants it.
-    authentication_key: the key that opens the identity, for the device's TPM alone.
+    authentication_key: the key that opens the identity, for the device's TPM alone. claimed: another hub at which an
+    identity was begun.
     """
 
     registration_id: str
@@ -94,6 +95,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     wants_trust_bundle: bool = False
     trust_bundle: TrustBundle | None = None
     authentication_key: bytes = b""
+    claimed: str = ""
     etag: str = ""
     created: float = 0.0
     updated: float = 0.0
@@ -122,8 +124,21 @@ class RegistrationOperation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkedHub(msgspec.Struct, frozen=True, kw_only=True):
-    """A hub that devices may be assigned to. applies: takes part in ``hashed`` and ``geoLatency``."""
+    """A hub that devices may be assigned to. applies: takes part in ``hashed`` and ``geoLatency``.
+
+    name, connection: of another hub: how people call it, and the connection string of a policy there. Empty for this
+    hub.
+    """
 
     host_name: str
     weight: int = 1
     applies: bool = True
+    name: str = ""
+    connection: str = ""
+
+    @property
+    def is_own(self) -> bool:
+        return not self.connection
+
+    def __repr__(self) -> str:
+        return f"LinkedHub({self.host_name!r}, {self.weight})"

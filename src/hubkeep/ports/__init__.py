@@ -25,6 +25,8 @@ from .enrolments import (
     EnrolmentStore,
     HeldRegistration,
     KeptRegistration,
+    LinkedHubStore,
+    OtherHubs,
     RegistrationStore,
 )
 from .events import (
@@ -58,6 +60,8 @@ from .posture import FleetPosture, HubPosture, PostureStore
 from .queues import Ended, FeedbackStore, MessageQueue, StoredSession, SubscriptionStore
 from .surroundings import (
     KEY_ALGORITHMS,
+    Answered,
+    Ask,
     Clock,
     Destination,
     Egress,
@@ -76,6 +80,8 @@ __all__ = [
     "Activity",
     "AllocationAnswer",
     "AllocationQuestion",
+    "Answered",
+    "Ask",
     "AskAllocation",
     "AuditQuery",
     "AuditStore",
@@ -122,8 +128,10 @@ __all__ = [
     "JobStore",
     "Kept",
     "KeptRegistration",
+    "LinkedHubStore",
     "MessageQueue",
     "NobodyServes",
+    "OtherHubs",
     "PartitionState",
     "PolicyStore",
     "PostureStore",

@@ -8,6 +8,7 @@ from hubkeep.model import (
     EnrolmentKey,
     Identity,
     Json,
+    LinkedHub,
     RegisterRequest,
     Registration,
     RegistrationCredential,
@@ -50,6 +51,39 @@ class EnrolmentStore(Protocol):
 
     async def page(self, is_group: bool, condition: EnrolmentCondition, after: str, most: int) -> Sequence[Enrolment]:
         """By id in lower case, behind ``after``."""
+
+
+class LinkedHubStore(Protocol):
+    """Hubs beside this one. Connection strings arrive and leave unsealed; at rest they are sealed."""
+
+    async def all(self) -> Sequence[LinkedHub]: ...
+
+    async def put(self, hub: LinkedHub) -> None:
+        """Make it, or replace the one of its name."""
+
+    async def remove(self, name: str) -> None: ...
+
+
+class OtherHubs(Protocol):
+    """Identities and twins at linked hubs. Everything raises AllocationFailed, HubNotAuthorized."""
+
+    async def identity(self, hub: LinkedHub, device_id: str) -> Json | None:
+        """As that hub tells it."""
+
+    async def create(self, hub: LinkedHub, device_id: str, credentials: dict[str, Any], *, iot_edge: bool) -> None:
+        """credentials: fields of an Identity."""
+
+    async def update(self, hub: LinkedHub, found: Json, credentials: dict[str, Any], *, iot_edge: bool) -> None:
+        """found: as ``identity`` told it, which must still be so."""
+
+    async def twin(self, hub: LinkedHub, device_id: str) -> Json | None:
+        """Tags and desired properties, in the form of an initialTwin."""
+
+    async def put_twin(self, hub: LinkedHub, device_id: str, twin: Json) -> None:
+        """In place of tags and desired properties."""
+
+    async def delete(self, hub: LinkedHub, device_id: str) -> None:
+        """It may be gone already."""
 
 
 class HeldRegistration(NamedTuple):
@@ -127,6 +161,12 @@ class RegistrationStore(Protocol):
 
         Raises what ``settle`` raises: then nothing was written.
         """
+
+    async def put(self, record: Registration, operation: RegistrationOperation | None = None) -> None:
+        """A record whose identity is not of this hub, and the attempt, in one transaction."""
+
+    async def members(self, group: EnrolmentKey) -> int:
+        """Devices with a record of this group."""
 
     async def remove(self, registration_id: str, etag: str | None) -> bool:
         """Where the etag is ``etag`` (None: any). False: absent or another etag."""

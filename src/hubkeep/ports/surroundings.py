@@ -79,6 +79,20 @@ class Fetch(Protocol):
         """GET, or POST of ``body`` of the media type ``kind``. headers: more. Raises FetchFailed, EgressRefused."""
 
 
+class Answered(NamedTuple):
+    status: int
+    body: bytes
+
+
+class Ask(Protocol):
+    """One request to a host that an administrator named; bounded, without redirects, where egress lets it."""
+
+    async def __call__(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, at_most: int, within: float
+    ) -> Answered:
+        """Any status is an answer. Raises FetchFailed, EgressRefused."""
+
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 

@@ -335,6 +335,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             enrolments=provisioning.enrolments,
             registrations=provisioning.registrations,
             allocation=provisioning.allocation,
+            linked_hubs=provisioning.linked,
             certification=certification,
             access=access,
             blocking=Blocking(

@@ -13,18 +13,21 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hubkeep.cloud.policies import PUBLISHED_SEED
 from hubkeep.cloud.secrets import KeyFileError, read_secret
 from hubkeep.connection.allocation_webhook import AllocationWebhook
+from hubkeep.connection.other_hubs import HttpsOtherHubs, host_of_connection
 from hubkeep.device.certification import Certification
 from hubkeep.device.identities import Identities
 from hubkeep.device.provisioning.allocation import Allocation, Latencies
+from hubkeep.device.provisioning.elsewhere import Elsewhere
 from hubkeep.device.provisioning.enrolments import Enrolments
 from hubkeep.device.provisioning.hub_identities import HubIdentities
 from hubkeep.device.provisioning.ids import new_id_scope
+from hubkeep.device.provisioning.linked_hubs import LinkedHubs
 from hubkeep.device.provisioning.registrations import Registrations
 from hubkeep.device.provisioning.requested import RequestedCertificates
 from hubkeep.device.provisioning.tpm_proofs import TpmProofs
-from hubkeep.endpoints.fetching import Fetching
+from hubkeep.endpoints.fetching import Asking, Fetching
 from hubkeep.endpoints.http_client import HttpClient
-from hubkeep.errors import BadRequest, HubError
+from hubkeep.errors import BadRequest, DeviceNotFound, HubError
 from hubkeep.limits import Limits
 from hubkeep.messaging.twins import Twins
 from hubkeep.model import Json, LinkedHub, TrustBundle
@@ -42,6 +45,7 @@ class Provisioning(NamedTuple):
     registrations: Registrations
     allocation: Allocation
     proofs: TpmProofs
+    linked: LinkedHubs
 
 
 async def open_provisioning(
@@ -82,6 +86,13 @@ async def open_provisioning(
     allocation = Allocation(_linked_hubs(settings), wanted.allocation, _latencies(wanted.networks), ask=ask)
     enrolments = Enrolments(registry.enrolments, authorities.active, allocation, initial_twin, issuers, clock, limits)
     await enrolments.load(new_id_scope(PUBLISHED_SEED if published else b""))
+    linked = LinkedHubs(registry.linked_hubs, allocation, host_of_connection)
+    await linked.load()
+    others = HttpsOtherHubs(Asking(await up.enter_async_context(HttpClient(egress, wanted.hub_roots))), clock)
+
+    async def own_twin(device_id: str) -> Json | None:
+        return await _own_twin(twins, device_id)
+
     proofs = TpmProofs(clock, limits.registrations_per_minute)
     registrations = Registrations(
         registry.registrations,
@@ -90,6 +101,7 @@ async def open_provisioning(
         HubIdentities(identities, authorities.active, initial_twin, clock, limits),
         RequestedCertificates(certification.issuing, without_policy=wanted.issue_certificates),
         proofs,
+        Elsewhere(linked, others, registry.registrations, identities, own_twin, clock, refuse),
         initial_twin,
         may_register,
         lambda: _trust_bundle(trust_bundle),
@@ -99,7 +111,7 @@ async def open_provisioning(
         answers_at_once=wanted.answer_at_once,
         retry_after=wanted.retry_after,
     )
-    return Provisioning(enrolments, registrations, allocation, proofs)
+    return Provisioning(enrolments, registrations, allocation, proofs, linked)
 
 
 def _linked_hubs(settings: Settings) -> Sequence[LinkedHub]:
@@ -149,6 +161,14 @@ def _latencies(networks: Mapping[str, Mapping[str, float]]) -> Sequence[Latencie
         Latencies(ipaddress.ip_network(network), {name.lower(): each for name, each in to.items()})
         for network, to in networks.items()
     ]
+
+
+async def _own_twin(twins: Twins, device_id: str) -> Json | None:
+    try:
+        found = await twins.get(device_id)
+    except DeviceNotFound:
+        return None
+    return {"tags": found.tags, "properties": {"desired": found.desired.properties}}
 
 
 def _initial_twin(twins: Twins, device_id: str, wanted: Json) -> TwinEdit:

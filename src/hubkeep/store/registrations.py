@@ -93,6 +93,19 @@ class SqlRegistrations:
         result: KeptRegistration = await self._commit(work)
         return result
 
+    async def put(self, record: Registration, operation: RegistrationOperation | None = None) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await _put_record(connection, record)
+            if operation is not None:
+                await _put_operation(connection, operation)
+
+        await self._commit(work)
+
+    async def members(self, group: EnrolmentKey) -> int:
+        mine = (_RECORD.is_group == group.is_group) & (_RECORD.enrolment_key == group.id)
+        query = select(func.count().label("count")).select_from(REGISTRATION).where(mine)
+        return int((await read(self._reading, query))[0]["count"])
+
     async def remove(self, registration_id: str, etag: str | None) -> bool:
         where = [_RECORD.key == registration_id.lower()]
         if etag is not None:

@@ -43,6 +43,7 @@ from .fleet import SqlFleet
 from .group_commit import GroupCommit
 from .identities import SqlIdentities
 from .jobs import SqlJobs
+from .linked_hubs import SqlLinkedHubs
 from .outbox import Silence, SqlOutbox
 from .policies import SqlPolicies
 from .posture import SqlPosture
@@ -118,6 +119,7 @@ class Registry:
         self.jobs = SqlJobs(writer, reading, self.outbox)
         self.transfers = SqlTransfers(writer, reading, seal)
         self.configurations = SqlConfigurations(writer, reading)
+        self.linked_hubs = SqlLinkedHubs(writer, reading, seal)
         self.enrolments = SqlEnrolments(writer, self.commits, reading, look_up, seal)
         self.registrations = SqlRegistrations(self.commits, reading, self.identities.codec, self.outbox)
         self.sealed = SqlSealed(writer, reading, seal)

@@ -12,7 +12,8 @@ from hubkeep.ports import Seal
 
 from .enrolments import enrolment_context
 from .identity_edits import identity_context
-from .tables import ENROLMENT, IDENTITY, METADATA, POLICY, SIGNING_KEY, TRANSFER_JOB
+from .linked_hubs import linked_hub_context
+from .tables import ENROLMENT, IDENTITY, LINKED_HUB, METADATA, POLICY, SIGNING_KEY, TRANSFER_JOB
 from .transfers import transfer_context
 from .uploads import signing_key_context
 from .writer import Row, Writer, read
@@ -31,6 +32,7 @@ class _Sealed(NamedTuple):
 _KEYS: Final = ("primary_key", "secondary_key")
 _SEALED: Final = (
     _Sealed(POLICY, _KEYS, lambda row, name: f"policy/{row['name']}/{name}"),
+    _Sealed(LINKED_HUB, ("connection",), lambda row, _: linked_hub_context(row["name"])),
     _Sealed(SIGNING_KEY, ("key",), lambda row, _: signing_key_context(row["name"])),
     _Sealed(TRANSFER_JOB, ("input_url", "output_url"), lambda row, name: transfer_context(row["job_id"], name)),
     _Sealed(

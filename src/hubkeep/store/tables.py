@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0040"  # the newest migration
+HEAD: Final = "0031"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
@@ -492,6 +492,18 @@ PROVISIONED: Final = Table(
     sqlite_with_rowid=False,
 )
 Index("provisioned_enrolment", PROVISIONED.c.is_group, PROVISIONED.c.enrolment_key)
+
+# Other hubs that devices are assigned to. connection: sealed.
+LINKED_HUB: Final = Table(
+    "linked_hub",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("host_name", String, nullable=False, unique=True),
+    Column("weight", Integer, nullable=False),
+    Column("applies", Boolean, nullable=False),
+    Column("connection", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 # Events of the hub that wait to be passed on.
 HUB_EVENT: Final = Table(

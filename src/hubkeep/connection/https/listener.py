@@ -27,6 +27,7 @@ from hubkeep.device.credential_uses import CredentialUses
 from hubkeep.device.identities import Identities
 from hubkeep.device.provisioning.allocation import Allocation
 from hubkeep.device.provisioning.enrolments import Enrolments
+from hubkeep.device.provisioning.linked_hubs import LinkedHubs
 from hubkeep.device.provisioning.registrations import Registrations
 from hubkeep.device.transfers import Transfers
 from hubkeep.errors import (
@@ -82,6 +83,7 @@ from .exchange import Endpoint, Exchange, Place
 from .files import FileUpload
 from .fleet_records import FleetRecords
 from .jobs import JobSurface
+from .linked_hubs import LinkedHubSurface
 from .paths import Routes, segments_of, split_target
 from .people import PeopleSurface
 from .policies import PolicySurface
@@ -138,6 +140,7 @@ class HttpsListener:
         enrolments: Enrolments,
         registrations: Registrations,
         allocation: Allocation,
+        linked_hubs: LinkedHubs,
         certification: Certification,
         access: AccessLists,
         blocking: Blocking,
@@ -194,6 +197,7 @@ class HttpsListener:
             *SealingSurface(resealing).endpoints(),
             *RegistrationSurface(registrations, authentication, limits).endpoints(),
             *EnrolmentSurface(enrolments, registrations, limits, self._recorded).endpoints(),
+            *LinkedHubSurface(linked_hubs).endpoints(),
             *RegistrationRecordSurface(enrolments, registrations, allocation).endpoints(),
             *AuthoritySurface(certification.authorities, certification.own, certification.lists).endpoints(),
             *RevocationSurface(certification.published).endpoints(),

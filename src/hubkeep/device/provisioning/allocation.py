@@ -33,7 +33,8 @@ class Allocation:
         ask: AskAllocation | None = None,
     ) -> None:
         """ask: for the policy ``custom``."""
-        self._hubs, self._default, self._ask = hubs, default, ask
+        self._own, self._default, self._ask = hubs, default, ask
+        self.others: Sequence[LinkedHub] = ()  # hubs beside this one, as they are linked now
         # the narrowest network that holds an address speaks for it
         self._latencies = sorted(latencies, key=lambda each: each.network.prefixlen, reverse=True)
 
@@ -44,7 +45,7 @@ class Allocation:
 
     @property
     def hubs(self) -> Sequence[LinkedHub]:
-        return self._hubs
+        return [*self._own, *self.others]
 
     def policy(self, enrolment: Enrolment) -> AllocationPolicy:
         return enrolment.allocation or self._default
@@ -52,7 +53,7 @@ class Allocation:
     def candidates(self, enrolment: Enrolment) -> Sequence[LinkedHub]:
         """Linked hubs that the enrolment allows. Raises NoHub."""
         wanted = {each.lower() for each in enrolment.hubs}
-        found = [each for each in self._hubs if not wanted or each.host_name.lower() in wanted]
+        found = [each for each in self.hubs if not wanted or each.host_name.lower() in wanted]
         if not found:
             raise NoHub(
                 reason=f"none of {', '.join(enrolment.hubs) or 'the hubs'} is linked", remedy="hubkeep enroll hubs"

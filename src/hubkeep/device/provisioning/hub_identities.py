@@ -70,7 +70,8 @@ class HubIdentities:
                 reason=f"the identity {device_id} was made by {maker}, not by {enrolment.key}",
                 remedy=f"hubkeep device delete {device_id}, if it is to be provisioned",
             )
-        self._check_admission(enrolment, credential, held)
+        is_in = held.owner is not None
+        check_admission(enrolment, credential, self._clock.now(), is_in=is_in, members=held.members)
         credentials = self._credentials(attempt, held)
         edge = enrolment.iot_edge
         if stored is None:
@@ -112,24 +113,25 @@ class HubIdentities:
             return tpm.at_the_hub(attempt.hub_key.key)
         return x509.at_the_hub(attempt.enrolment, attempt.credential, attempt.device_id, self._authorities())
 
-    def _check_admission(
-        self, enrolment: Enrolment, credential: RegistrationCredential, held: HeldRegistration
-    ) -> None:
-        """What a group admits. Raises NotAdmitted."""
-        admission, name = enrolment.admission, credential.registration_id.lower()
-        if admission.allowed and not any(fnmatch.fnmatchcase(name, each.lower()) for each in admission.allowed):
-            raise NotAdmitted(
-                cause="enrolment-not-admitted",
-                reason=f"{credential.registration_id} is none of the group's allowedRegistrationIds",
-            )
-        if held.owner is not None:
-            return  # it is in already
-        if admission.expires and self._clock.now() >= admission.expires:
-            raise NotAdmitted(cause="enrolment-over", reason="the enrolment admits nobody any more (expiresAtUtc)")
-        if admission.most and held.members >= admission.most:
-            raise NotAdmitted(
-                cause="enrolment-full", reason=f"the group has {admission.most} devices already (maxRegistrations)"
-            )
+
+def check_admission(
+    enrolment: Enrolment, credential: RegistrationCredential, now: float, *, is_in: bool, members: int
+) -> None:
+    """What a group admits. is_in: the device is of it already. members: how many are. Raises NotAdmitted."""
+    admission, name = enrolment.admission, credential.registration_id.lower()
+    if admission.allowed and not any(fnmatch.fnmatchcase(name, each.lower()) for each in admission.allowed):
+        raise NotAdmitted(
+            cause="enrolment-not-admitted",
+            reason=f"{credential.registration_id} is none of the group's allowedRegistrationIds",
+        )
+    if is_in:
+        return  # it is in already
+    if admission.expires and now >= admission.expires:
+        raise NotAdmitted(cause="enrolment-over", reason="the enrolment admits nobody any more (expiresAtUtc)")
+    if admission.most and members >= admission.most:
+        raise NotAdmitted(
+            cause="enrolment-full", reason=f"the group has {admission.most} devices already (maxRegistrations)"
+        )
 
 
 def is_of(issued_to: Identity | None, identity: Identity | None) -> bool:

@@ -17,6 +17,7 @@ from hubkeep.errors import (
     BadRequest,
     Forbidden,
     HubError,
+    HubNotAuthorized,
     IdentityOfAnother,
     KeyInUse,
     NoHub,
@@ -54,6 +55,7 @@ from hubkeep.ports import (
 
 from . import tpm
 from .allocation import Allocation
+from .elsewhere import Elsewhere
 from .enrolments import Enrolments, new_etag
 from .hub_identities import Attempt, HubIdentities, is_by_issued, is_of
 from .rates import Rate
@@ -68,6 +70,7 @@ _POLLS_PER: Final = 10.0  # seconds
 _OUTCOMES: Final = (
     AllocationFailed,
     BadRequest,
+    HubNotAuthorized,
     IdentityOfAnother,
     KeyInUse,
     NoHub,
@@ -93,6 +96,7 @@ class Registrations:
         hub_identities: HubIdentities,
         certificates: RequestedCertificates,
         proofs: TpmProofs,
+        elsewhere: Elsewhere,
         initial_twin: Callable[[str, Json], TwinEdit],
         access: Callable[[str, bytes], HubError | None],
         trust_bundle: Callable[[], TrustBundle],
@@ -105,7 +109,7 @@ class Registrations:
     ) -> None:
         self._store, self._enrolments, self._allocation = store, enrolments, allocation
         self._hub, self._certificates, self._initial_twin = hub_identities, certificates, initial_twin
-        self._proofs = proofs
+        self._proofs, self._elsewhere = proofs, elsewhere
         self._access, self._trust_bundle, self._clock, self._refuse = access, trust_bundle, clock, refuse
         self._answers_at_once, self._retry_after = answers_at_once, retry_after
         self.under_way = UnderWay(store, clock)
@@ -222,7 +226,8 @@ class Registrations:
         if credential.attestation == "tpm":
             root = credential.storage_root_key or request.storage_root_key
             attempt = attempt._replace(hub_key=tpm.hub_key(enrolment, root))
-        if enrolment.status == "disabled" or self._allocation.policy(enrolment) != "custom":
+        takes_time = self._allocation.policy(enrolment) == "custom" or self._elsewhere.concerns(record)
+        if enrolment.status == "disabled" or not takes_time:
             return asyncio.ensure_future(self._carried_out(attempt, record, link))
         # somebody is asked, and that may take its time
         name = credential.registration_id.lower()
@@ -240,12 +245,18 @@ class Registrations:
             csr = self._certificates.read(enrolment, request, credential.registration_id, attempt.device_id)
             if enrolment.status != "disabled":
                 assignment = await self._allocated(attempt, record, link)
+                assignment = await self._elsewhere.migrated(enrolment, assignment, record)
+                if (hub := self._elsewhere.hub(assignment)) is not None:
+                    fresh = self._fresh(enrolment, credential, record)
+                    return await self._elsewhere.carried_out(attempt, assignment, hub, record, fresh, link)
         except _OUTCOMES as error:
             assignment = error
         done, failure = await self._settled(attempt._replace(assignment=assignment, csr=csr))
         if failure is not None:
             self._refuse(failure, link, identity=credential.registration_id, operation="registrations/register")
         self._hub.tell(done.before, done.identity)
+        if (ended := done.operation.registration) is not None and ended.status == "assigned":
+            await self._elsewhere.left(record, ended, link)
         return done.operation
 
     async def _settled(self, wanted: Attempt) -> tuple[KeptRegistration, HubError | None]:
@@ -302,6 +313,7 @@ class Registrations:
             issued_form=wanted.request.issued_form,
             is_by_issued=is_by_certificate,
             wants_trust_bundle=wanted.request.wants_trust_bundle,
+            claimed="",
             authentication_key=b"" if wanted.hub_key is None or is_by_certificate else wanted.hub_key.blob,
         )
         return _ended(operation, assigned)._replace(identity=kept, before=held.held.identity), None

@@ -9,7 +9,9 @@ from hubkeep.errors import (
     EnrolmentExists,
     EnrolmentNotFound,
     EnrolmentQuota,
+    NotFound,
     PreconditionFailed,
+    QuotaExceeded,
     RegistrationNotFound,
     Throttled,
 )
@@ -18,6 +20,7 @@ from hubkeep.limits import ENROLMENT_BODY, HTTP_SERVICE_BODY, REGISTER_BODY
 from ...registration_documents import RegisterBody
 from ..enrolment_documents import BulkBody, EnrolmentBody
 from ..enrolment_queries import EnrolmentQueryBody
+from ..linked_hubs import LinkedHubBody
 from .rows import (
     CONTINUATION,
     ETAG,
@@ -262,6 +265,12 @@ class ProvisioningService(Told):
     linked_hubs: list[LinkedHubTold]
 
 
+class OtherHubTold(LinkedHubTold):
+    """Without what opens it."""
+
+    name: str
+
+
 _PENDING_HEADERS: Final = (
     Parameter("Retry-After", Annotated[str, Meta(pattern="^[0-9]+$")], "Seconds until it is worth asking."),
     Parameter("Location", str, "Where to ask."),
@@ -382,5 +391,16 @@ ROWS: Final[Mapping[str, Described]] = {
     ),
     "admin/provisioning": Described(
         "Show the provisioning service", given(ProvisioningService, "Its id scope, its hubs.")
+    ),
+    "admin/provisioning/hubs": Described("List the other hubs that are linked", given(list[OtherHubTold], "By name.")),
+    "admin/provisioning/hubs/put": Described(
+        "Link another hub, or change how it is linked",
+        given(OtherHubTold, "As it is linked."),
+        text="Devices are assigned to it from then on.",
+        body=Body({JSON: LinkedHubBody}, HTTP_SERVICE_BODY.value),
+        refusals=(QuotaExceeded,),
+    ),
+    "admin/provisioning/hubs/delete": Described(
+        "Unlink another hub", empty("No device goes there any more; those that are there stay."), refusals=(NotFound,)
     ),
 }
