@@ -235,6 +235,7 @@ def message_of(answer: Answer, form: str) -> tuple[str, str, int | None]:
     return inner["message"], inner["trackingId"].partition("-")[0], inner["errorCode"]
 
 
+@pytest.mark.explains("methods-too-many")
 @pytest.mark.spec("S-29")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_refusal_has_its_body_header_and_number(parties: Parties, case: Case) -> None:
@@ -252,6 +253,7 @@ def test_a_refusal_has_its_body_header_and_number(parties: Parties, case: Case) 
     (recorded,) = request(parties.hub, "GET", f"/api/refusals?key={tracking_id}").body
     assert (recorded["code"], recorded["name"]) == (number, case.name)
     assert recorded["cause"] in CAUSES
+    assert (recorded["cause"] == "methods-too-many") == (case.name == "ThrottlingException")
     assert recorded["remedy"]
 
 
