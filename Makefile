@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: run test bench bench-peers connections fuzz fuzz-api testssl lint lock sbom clean help
+.PHONY: run test bench bench-peers connections soak fuzz fuzz-api testssl lint lock sbom clean help
 
 run: $(STAMP)  ## a dev hub with simulated devices, live
 	$(BIN)/hubkeep demo
@@ -26,6 +26,9 @@ connections: $(STAMP)  ## 10,000 devices on one hub, and their return after its 
 
 bench-peers: $(STAMP)  ## beside the MQTT servers that are installed: NATS, RabbitMQ, aMQTT, aedes: ARGS="--quick"
 	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+soak: $(STAMP)  ## an hour of load, and whether memory, descriptors and disk stay flat: ARGS="--seconds 600"
+	$(BIN)/python tests/faults/soak.py $(ARGS)
 
 fuzz: $(STAMP)  ## fuzz the wires at length: ARGS="amqp --inputs 1000000 --seed 7"
 	$(BIN)/python fuzz/run.py $(ARGS)

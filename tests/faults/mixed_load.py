@@ -1,7 +1,8 @@
 """Devices and back ends that talk in both directions over every wire, and keep in ledgers what they were told.
 
 Back ends send to devices (REST, AMQP), read feedback, change desired properties and call methods; devices complete,
-abandon and reject what they get (MQTT, AMQP, HTTPS), report (MQTT, AMQP; modules too), and answer. All of them connect
+abandon and reject what they get (MQTT, AMQP, HTTPS), report (MQTT, AMQP; modules too), and answer. One makes, changes
+and deletes identities. All of them connect
 again whenever the hub is gone. Runs on a thread of its own: ``MixedLoad.stop`` ends the senders, waits until all queues
 are empty, and checks.
 """
@@ -13,11 +14,13 @@ from typing import NamedTuple
 
 import aiohttp
 
+from faults.ledger import Findings
 from faults.mixed_parties import (
     AmqpTwin,
     BackEnd,
     MqttDevice,
     Party,
+    Registrar,
     Sender,
     TwinOwner,
     amqp_device,
@@ -39,10 +42,11 @@ class MixedFindings(NamedTuple):
     calls: int  # answered
     unanswered: int  # messages, changes and calls: of a hub that was never gone, none
     faults: list[str]
+    registry: Findings
 
     @property
     def is_faultless(self) -> bool:
-        return not self.queue.faults and not self.faults
+        return not self.queue.faults and not self.faults and not self.registry.faults
 
 
 class MixedLoad:
@@ -64,6 +68,7 @@ class MixedLoad:
                 self._twins[f"{wire}, modules" if "/" in name else wire].append(kind(self._party, name))
         self._owners = [each for owners in self._twins.values() for each in owners]
         self._back_end = BackEnd(self._party, self._owners)
+        self._registrar = Registrar(self._party, devices)
         self._pace = pace
         self._findings: MixedFindings | None = None
         self._failure: BaseException | None = None
@@ -72,13 +77,14 @@ class MixedLoad:
 
     @property
     def progress(self) -> tuple[int, ...]:
-        """How much was accepted, delivered, called, and of each kind of twin reported and desired so far: all of them
-        should grow."""
+        """How much was accepted, delivered, called, registered, and of each kind of twin reported and desired so far:
+        all of them should grow."""
         ledger, kinds = self._party.ledger, self._twins.values()
         return (
             len(ledger.accepted),
             ledger.deliveries.total(),
             self._back_end.calls,
+            self._registrar.ledger.acknowledged,
             *(sum(len(each.reported.versions) for each in owners) for owners in kinds),
             *(sum(len(each.desired.versions) for each in owners) for owners in kinds),
         )
@@ -113,7 +119,9 @@ class MixedLoad:
             senders = [Sender(party, f"back-end-{each}", self.all, self._pace) for each in range(4)]
             sending = [party.keep(each.rest, sends=True) for each in senders[:2]]
             sending += [party.keep(each.amqp, sends=True) for each in senders[2:]]
-            sending += [party.keep(each, sends=True) for each in (back_end.write_desired, back_end.call)]
+            sending += [
+                party.keep(each, sends=True) for each in (back_end.write_desired, back_end.call, self._registrar.change)
+            ]
             listening = [party.keep(back_end.read_feedback, sends=False)]
             listening += [party.keep(each.connection, sends=False) for each in self._owners]
             for kind, device in (("amqp", amqp_device), ("https", https_device)):
@@ -170,6 +178,7 @@ class MixedLoad:
             self._back_end.calls,
             self._unanswered(),
             faults,
+            await self._registrar.check(),
         )
 
     def _unanswered(self) -> int:

@@ -16,8 +16,10 @@ import aiohttp
 
 from conversations.mqtt_peer import USER_NAME, connect, packet, publish, subscribe
 from faults.amqp_stream import ACCEPTED, REJECTED, RELEASED, AmqpStream
+from faults.ledger import Findings
 from faults.load import Hub, identity_path
 from faults.queue_ledger import DesiredView, Outcome, QueueLedger, SectionLedger
+from faults.registry_ledger import RegistryLedger
 from faults.served import Served
 from hubkeep.wire.amqp import AmqpMessage, Symbol, Timestamp, decode_message, message, outcome_name
 from hubkeep.wire.amqp.performatives import Disposition, Transfer
@@ -177,6 +179,45 @@ class BackEnd:
                     self.party.faults.append(f"call {self.called} was answered with {body}")
             elif status not in {404, 504} and status < 500:
                 self.party.faults.append(f"{status} for a call: {body}")
+
+
+class Registrar:
+    """Makes, changes and deletes identities of its own, one change at a time."""
+
+    def __init__(self, party: Party, identities: int) -> None:
+        self.party, self.ledger = party, RegistryLedger()
+        self._names = [f"registrar-{each}" for each in range(identities)]
+        self._turn = 0
+
+    async def change(self) -> None:
+        name = self._names[self._turn % len(self._names)]
+        deletes = self._turn // len(self._names) % 5 == 4
+        self._turn += 1
+        reason = self.ledger.begin(name, deletes=deletes)
+        # what became of the change before this one nobody may know: it is there already, or it is not
+        if deletes:
+            status, body, _ = await self.party.request("DELETE", f"/devices/{name}", If_Match="*")
+        else:
+            identity = {"deviceId": name, "status": "enabled", "statusReason": reason}
+            status, body, _ = await self._put(name, identity, If_Match="*")
+            if status == 404:
+                status, body, _ = await self._put(name, identity)
+        if status in {200, 204} or (deletes and status == 404):
+            self.ledger.acknowledge(name)
+        elif status < 500:
+            self.party.faults.append(f"{status} for an identity: {body}")
+        await asyncio.sleep(0.01)
+
+    async def _put(self, name: str, identity: dict[str, str | None], **headers: str) -> tuple[int, Any, dict[str, str]]:
+        return await self.party.request("PUT", f"/devices/{name}", identity, Content_Type="application/json", **headers)
+
+    async def check(self) -> Findings:
+        found: dict[str, str | None] = {}
+        for name in self._names:
+            status, body, _ = await self.party.request("GET", f"/devices/{name}")
+            if status == 200:
+                found[name] = body["statusReason"]
+        return self.ledger.check(found)
 
 
 # -- devices ---------------------------------------------------------------------------------------------------------

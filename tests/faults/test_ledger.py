@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from faults.ledger import Ledger, ReadBack, body_of, perfect
+from faults.registry_ledger import RegistryLedger
 
 Events = list[ReadBack]
 DEVICES = ("a", "b")
@@ -50,3 +51,22 @@ def test_each_fault_is_found(damage: Callable[[Events], Events], fault: str, cou
     assert getattr(findings, fault) == count
     others = findings.faults - count
     assert others == (1 if fault == "altered" else 0)  # what was altered is lost as well
+
+
+def test_the_ledger_of_the_registry_tells_what_became_of_changes() -> None:
+    ledger = RegistryLedger()
+    first = ledger.begin("one")
+    ledger.acknowledge("one")
+    second = ledger.begin("one")
+    ledger.begin("two")
+    for found in ({"one": first}, {"one": second}, {"one": second, "two": "change 1 of two"}):
+        assert ledger.check(found).faults == 0, "what was not acknowledged may be there, or not"
+    assert ledger.check({}).lost == 1
+    assert ledger.check({"one": "another text"}).altered == 1
+    assert ledger.check({"one": first, "three": "x"}).unexpected == 1
+    ledger.acknowledge("one")
+    assert ledger.check({"one": first}).order_breaks == 1
+    ledger.begin("one", deletes=True)
+    ledger.acknowledge("one")
+    assert ledger.check({}).faults == 0
+    assert ledger.check({"one": second}).order_breaks == 1, "it came back"
