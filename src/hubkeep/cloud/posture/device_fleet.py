@@ -70,7 +70,7 @@ def _firmware(state: PostureState) -> Outcome:
     if not fleet.devices:
         return not_applicable(_NO_DEVICES)
     if not fleet.firmware:
-        return unknown("no device reports its firmware's version (posture.firmware_property)")
+        return unknown("no device reports its firmware's version (posture.firmware_path)")
     newest = max(each.first_seen for each in fleet.firmware)
     old = [each for each in fleet.firmware if each.first_seen and each.first_seen < newest - _YEAR]
     groups = [Together(each.value, each.devices, each.names) for each in old]
