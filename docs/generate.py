@@ -16,6 +16,7 @@ from hubkeep.cli.main import app
 from hubkeep.cloud.posture.check import Outcome
 from hubkeep.cloud.posture.checks import CHECKS
 from hubkeep.cloud.posture.commands import commands_of
+from hubkeep.connection.actions import ACTIONS
 from hubkeep.connection.https.api import openapi_document
 from hubkeep.connection.mqtt import topics
 from hubkeep.connection.operations import OPERATIONS
@@ -214,20 +215,32 @@ def operations() -> Iterator[str]:
         "# Operations and permissions\n\n"
         "Everything that anybody may ask of the hub, and the permission that it needs. What is not in this table is refused.\n"
         "Where a cell lists several permissions, one of them is enough. `{device}`, `{module}`: the credential must open that\n"
-        "identity.\n\n"
+        "identity. People: the data action that a [role](../operating/people.md) must hold; what has none is closed to them.\n\n"
         "The five built-in policies: `iothubowner` (all four permissions), `service` (SERVICE_CONNECT), `device`\n"
         "(DEVICE_CONNECT), `registryRead` (REGISTRY_READ), `registryReadWrite` (REGISTRY_WRITE, which implies reading)."
     )
     for surface, title in SURFACES.items():
         yield f"## {title}"
         yield table(
-            ("Operation", "Address", "Permission", "Note"),
+            ("Operation", "Address", "Permission", "People", "Note"),
             [
-                (row.name, f"`{row.address}`", " or ".join(map(permission, row.any_of)) or "none", row.note)
+                (
+                    row.name,
+                    f"`{row.address}`",
+                    " or ".join(map(permission, row.any_of)) or "none",
+                    actions_of(row.name) if row.any_of else "",
+                    row.note,
+                )
                 for row in OPERATIONS
                 if row.surface == surface
             ],
         )
+
+
+def actions_of(operation: str) -> str:
+    """What a role must hold; empty for what is closed to people."""
+    actions = ACTIONS.get(operation)
+    return "" if actions is None else " and ".join(f"`{each}`" for each in actions) or "anybody"
 
 
 def permission(needed: Permission) -> str:

@@ -243,9 +243,9 @@ def test_somebody_signs_in_with_a_browser_and_out_again(hub: HubInThread) -> Non
     # the cookie opens the page alone
     assert status_of(browser, f"https://{hub.host_name}/api/self") == 401
     # and another site can end nothing
-    assert status_of(browser, f"{home}/logout", {}) == 401
+    assert status_of(browser, f"{home}/logout", {}) == 400
     browser.add_header("Origin", "https://evil.example")
-    assert status_of(browser, f"{home}/logout", {}) == 401
+    assert status_of(browser, f"{home}/logout", {}) == 400
     assert "<h1>ann-at-ops</h1>" in browser.open(home).text
     browser.add_header("Origin", f"https://{hub.host_name}")
     assert "Sign in" in browser.submit(browser.open(home)).text
@@ -258,15 +258,15 @@ def test_what_comes_back_must_be_what_this_browser_began(hub: HubInThread) -> No
     # somebody who has a victim's browser open the end of a sign-in of their own
     attacker = browser_of(hub)
     back = attacker.last_step(f"{home}/login", "eve", f"{home}/callback")
-    assert status_of(browser_of(hub), back) == 401
+    assert status_of(browser_of(hub), back) == 400
     assert hub.refusals(most=1)[0].cause == "sign-in-not-begun"
     # used up by that
-    assert status_of(attacker, back) == 401
+    assert status_of(attacker, back) == 400
     again = attacker.last_step(f"{home}/login", "eve", f"{home}/callback")
     assert status_of(attacker, re.sub(r"code=[^&]*", "code=made-up", again)) == 401
     assert hub.refusals(most=1)[0].cause == "sign-in-refused"
     other = attacker.last_step(f"{home}/login", "eve", f"{home}/callback")
     assert status_of(attacker, re.sub(r"iss=[^&]*", "iss=https%3A%2F%2Fevil.example", other)) == 401
     assert hub.refusals(most=1)[0].cause == "sign-in-refused"
-    assert status_of(attacker, f"{home}/callback?code=x&state=x") == 401
+    assert status_of(attacker, f"{home}/callback?code=x&state=x") == 400
     assert "Sign in" in attacker.open(home).text

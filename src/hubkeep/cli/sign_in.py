@@ -60,7 +60,10 @@ def login_file() -> Path:
 
 def stored_login() -> Login | None:
     """None for nobody. Raises CommandFailure: the file cannot be read, or others can."""
-    path = login_file()
+    try:
+        path = login_file()
+    except RuntimeError:  # a user without a home, as services and containers have
+        return None
     try:
         with path.open() as file:
             if os.fstat(file.fileno()).st_mode & 0o077:

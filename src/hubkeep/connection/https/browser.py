@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from hubkeep.cloud.provider_keys import ProviderKeys
-from hubkeep.errors import HubError, NotFound, Unauthorized
+from hubkeep.errors import BadRequest, HubError, NotFound, Unauthorized
 from hubkeep.limits import BROWSER_SESSIONS, PROVIDER_DOCUMENT, PROVIDER_WITHIN, SIGN_IN_WITHIN
 from hubkeep.model import LinkInfo, Principal
 from hubkeep.ports import Clock, Fetch, FetchFailed
@@ -123,7 +123,11 @@ class BrowserSurface:
         begun = self._begun.pop(asked.get("state", ""), None)
         cookie = exchange.request.cookies.get(_BEGUN, "")
         if begun is None or self._clock.monotonic() > begun.until or not _same(cookie, begun.browser):
-            raise Unauthorized(cause="sign-in-not-begun", reason="the answer is to no sign-in that this browser began")
+            raise BadRequest(
+                "Begin the sign-in in this browser once more.",
+                cause="sign-in-not-begun",
+                reason="the answer is to no sign-in that this browser began",
+            )
         if "code" not in asked or asked.get("iss", provider.settings.issuer) != provider.settings.issuer:
             told = asked.get("error", "no code, or of another issuer")[:128]
             raise Unauthorized(cause="sign-in-refused", reason=f"the provider lets nobody in: {told!r}")
@@ -142,7 +146,7 @@ class BrowserSurface:
         """POST /auth/logout: from the hub's own page alone."""
         own = f"https://{self._dialled(exchange.request)}"
         if exchange.request.headers.get("Origin", "") not in {own, own.removesuffix(":443")}:
-            raise Unauthorized(cause="sign-in-not-begun", reason="a sign-out that another site asked for")
+            raise BadRequest("Sign out on the page of this hub.", reason="a sign-out that another site asked for")
         self._sessions.pop(_digest(exchange.request.cookies.get(_SESSION, "")), None)
         answer = _see(PAGE)
         answer.headers.add("Set-Cookie", f"{_SESSION}=; Max-Age=0; {_COOKIE}")

@@ -80,9 +80,7 @@ ROWS: Final[Mapping[str, Described]] = {
         ),
         refusals=_SIGN_IN,
     ),
-    "people/logout": Described(
-        "Sign a browser out", {303: Answer("To the page.", headers=(_LOCATION,))}, refusals=(Unauthorized,)
-    ),
+    "people/logout": Described("Sign a browser out", {303: Answer("To the page.", headers=(_LOCATION,))}),
     "admin/roles/list": Described("List who has which role", given(list[AssignedRole], "Those of the settings first.")),
     "admin/roles/put": Described(
         "Give a role",
