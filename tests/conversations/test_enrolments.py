@@ -51,12 +51,21 @@ def test_an_existing_enrolment_is_replaced_under_its_etag_alone(hub: HubInThread
     assert service(hub, "DELETE", path).status == 404
 
 
+@pytest.mark.spec("P-28")
 def test_keys_are_shown_to_those_who_may_write(hub: HubInThread, device_id: str) -> None:
     enrol(hub, device_id)
     found = service(hub, "GET", f"/enrollments/{device_id}").body
     assert found["attestation"] == {"type": "symmetricKey", "symmetricKey": {"primaryKey": None, "secondaryKey": None}}
     shown = service(hub, "POST", f"/enrollments/{device_id}/attestationmechanism")
     assert shown.body == symmetric()
+    readers = request(hub, "PUT", "/api/policies/readers", {"rights": "EnrollmentRead"})
+    assert readers.status == 200
+    path = f"/enrollments/{device_id}"
+    assert service(hub, "GET", path, policy="readers").status == 200
+    assert service(hub, "POST", f"{path}/attestationmechanism", policy="readers").status in {401, 403}
+    told = request(hub, "GET", f"/api/audit?chain=disclosures&object={device_id}").body
+    told = told["entries"] if isinstance(told, dict) else told
+    assert [each["operation"] for each in told] == ["enrolments/attestation"]
     group = enrol_group(hub, f"g-{device_id}")
     assert "Key': None" in str(group["attestation"])
     keys = service(hub, "POST", f"/enrollmentGroups/g-{device_id}/attestationmechanism").body["symmetricKey"]

@@ -87,6 +87,7 @@ def ask(peer: AmqpPeer, kind: str, body: bytes | None = None, correlation_id: An
     return Told(json.loads(answer.body()), answer.application_properties, "", answer.properties.get("correlation_id"))
 
 
+@pytest.mark.spec("P-7")
 @pytest.mark.parametrize("tunnelled", [False, True], ids=["amqp", "websocket"])
 def test_a_device_is_told_to_ask_again_and_then_its_hub(
     shared_hub: HubInThread, device_id: str, tunnelled: bool

@@ -71,7 +71,7 @@ def is_known(hub: HubInThread, device_id: str) -> bool:
     return request(hub, "GET", f"/devices/{device_id}?{VERSION}").status == 200
 
 
-@pytest.mark.spec("P-5")
+@pytest.mark.spec("P-5", "P-7")
 @pytest.mark.parametrize("tunnelled", [False, True], ids=["mqtt", "websocket"])
 def test_a_device_is_told_to_ask_again_and_then_its_hub(
     shared_hub: HubInThread, device_id: str, tunnelled: bool

@@ -1,6 +1,7 @@
 """Devices that a TPM proves, over HTTPS and AMQP: raw peers, and a TPM in Python that opens what the hub wraps."""
 
 import json
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -133,6 +134,25 @@ def test_a_tpm_that_is_not_enrolled_gets_a_challenge_that_proves_nothing(
     key = mixed.imported(challenge(hub, device_id, mixed))
     assert register(hub, device_id, by=token(hub, device_id, key), body=shown(mixed, device_id)).status == 401
     assert outcome(attested(hub, device_id, tpm)[1])["status"] == "assigned"
+
+
+@pytest.mark.spec("P-12")
+def test_refusals_cannot_be_told_apart(hub: HubInThread, device_id: str, tpms: list[SoftwareTpm]) -> None:
+    enrolled(hub, device_id, tpms[0])
+    enrol(hub, f"{device_id}-key")
+    wrong = [
+        register(hub, f"{device_id}-nobody", b"x" * 32),  # an unknown id
+        register(hub, f"{device_id}-key", b"x" * 32),  # a wrong key
+        register(hub, f"{device_id}-key", b"p" * 32, scope="0ne00000000"),  # a wrong scope
+        register(hub, device_id, b"x" * 32, shown(tpms[1], device_id)),  # an unknown endorsement key, and a token
+    ]
+    for each in wrong:
+        told = {name: value for name, value in each.body.items() if name not in {"trackingId", "timestampUtc"}}
+        assert (each.status, told) == (401, {"errorCode": 401002, "message": "Unauthorized", "info": {}})
+    for name, tpm in ((device_id, tpms[0]), (device_id, tpms[1]), (f"{device_id}-nobody", tpms[1])):
+        began = time.monotonic()
+        assert len(challenge(hub, name, tpm)) == 766
+        assert time.monotonic() - began >= 0.01  # whatever was wrong, the answer comes after the same time
 
 
 def test_a_key_of_one_device_registers_no_other(hub: HubInThread, device_id: str, tpms: list[SoftwareTpm]) -> None:
