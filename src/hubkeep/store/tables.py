@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
-HEAD: Final = "0031"  # the newest migration
+HEAD: Final = "0041"  # the newest migration
 
 IDENTITY: Final = Table(
     "identity",
