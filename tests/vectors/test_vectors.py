@@ -9,6 +9,7 @@ import pytest
 from hubkeep.connection.admission import FailedLogins, FailedPairs
 from hubkeep.connection.authentication import Authentication
 from hubkeep.connection.changes import Changes
+from hubkeep.connection.people import People
 from hubkeep.errors import Unauthorized
 from hubkeep.limits import Limits
 from hubkeep.messaging import partitions
@@ -185,6 +186,7 @@ def _authentication() -> Authentication:
         identities,
         {"device": policy}.get,
         list,
+        people=People(None, None),
         host_names=vectors["hosts"],
         events_name="hubkeep-events",
         clock=_Clock(),
