@@ -10,7 +10,7 @@ import typer
 from .client import HubClient, device_path
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
-from .output import print_fields, print_json, print_plain, print_table
+from .output import print_fields, print_json, print_list, print_plain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -84,13 +84,14 @@ def list_rules(
     """All rules."""
     with client_of(data, connection_string) as client:
         rules = client.get("/api/access")
-    if as_json:
-        print_json(rules)
-    elif not rules:
-        print_plain("no rules: every device with a good credential may connect")
-    else:
-        rows = ((each["name"], each["verdict"], _whom(each), _when(each), each["reason"]) for each in rules)
-        print_table(("name", "verdict", "for", "in force", "reason"), rows)
+    rows = ((each["name"], each["verdict"], _whom(each), _when(each), each["reason"]) for each in rules)
+    print_list(
+        rules,
+        ("name", "verdict", "for", "in force", "reason"),
+        rows,
+        none="no rules: every device with a good credential may connect",
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from .certificate_files import key_pem, read_certificates, read_file, write_key, write_public
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
-from .output import print_fields, print_json, print_plain, print_table
+from .output import print_fields, print_json, print_list, print_plain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -158,13 +158,14 @@ def list_authorities(
     """All authorities."""
     with client_of(data, connection_string) as client:
         found = client.get("/api/cas")
-    if as_json:
-        print_json(found)
-    elif not found:
-        print_plain("no authorities yet: hubkeep cert ca add NAME FILE, or hubkeep cert ca create NAME")
-    else:
-        rows = ((each["name"], each["kind"], each["state"], each["expires"][:10], each["subject"]) for each in found)
-        print_table(("name", "kind", "state", "expires", "subject"), rows)
+    rows = ((each["name"], each["kind"], each["state"], each["expires"][:10], each["subject"]) for each in found)
+    print_list(
+        found,
+        ("name", "kind", "state", "expires", "subject"),
+        rows,
+        none="no authorities yet: hubkeep cert ca add NAME FILE, or hubkeep cert ca create NAME",
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -31,7 +31,7 @@ from .options import (
     ModuleOption,
     client_of,
 )
-from .output import print_fields, print_json, print_plain, print_table
+from .output import print_fields, print_json, print_list, print_plain
 
 app = typer.Typer(
     no_args_is_help=True, help="Certificates of devices: issue, renew, list, revoke, deny, verify; authorities (ca)."
@@ -107,23 +107,24 @@ def list_certificates(
     """What the hub's own authorities issued, the newest first."""
     with client_of(data, connection_string) as client:
         found = client.get("/api/certificates", device=device, module=module, authority=ca, top=top)
-    if as_json:
-        print_json(found)
-    elif not found:
-        print_plain("no certificates: hubkeep cert issue DEVICE")
-    else:
-        rows = (
-            (
-                f"{each['deviceId']}/{each['moduleId']}" if each["moduleId"] else each["deviceId"],
-                each["status"],
-                each["expires"][:10],
-                (each["lastUsed"] or "never")[:10],
-                each["authority"],
-                each["serial"],
-            )
-            for each in found
+    rows = (
+        (
+            f"{each['deviceId']}/{each['moduleId']}" if each["moduleId"] else each["deviceId"],
+            each["status"],
+            each["expires"][:10],
+            (each["lastUsed"] or "never")[:10],
+            each["authority"],
+            each["serial"],
         )
-        print_table(("device", "status", "expires", "last used", "authority", "serial"), rows)
+        for each in found
+    )
+    print_list(
+        found,
+        ("device", "status", "expires", "last used", "authority", "serial"),
+        rows,
+        none="no certificates: hubkeep cert issue DEVICE",
+        as_json=as_json,
+    )
 
 
 @app.command()

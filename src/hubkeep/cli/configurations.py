@@ -8,7 +8,7 @@ import typer
 
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
-from .output import print_fields, print_json, print_plain, print_table
+from .output import print_fields, print_json, print_list, print_plain
 from .twins import value_of
 
 app = typer.Typer(no_args_is_help=True, help="Settings that the hub keeps up on every device that meets a condition.")
@@ -60,13 +60,14 @@ def list_configurations(
     """All configurations."""
     with client_of(data, connection_string) as client:
         found = client.get("/configurations")
-    if as_json:
-        print_json(found)
-    elif not found:
-        print_plain("no configurations: hubkeep configuration create ID --where CONDITION --set desired.interval=5")
-    else:
-        rows = ((each["id"], each["priority"], _progress(each), each["targetCondition"]) for each in found)
-        print_table(("configuration", "priority", "applied", "where"), rows)
+    rows = ((each["id"], each["priority"], _progress(each), each["targetCondition"]) for each in found)
+    print_list(
+        found,
+        ("configuration", "priority", "applied", "where"),
+        rows,
+        none="no configurations: hubkeep configuration create ID --where CONDITION --set desired.interval=5",
+        as_json=as_json,
+    )
 
 
 @app.command()

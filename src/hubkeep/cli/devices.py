@@ -9,7 +9,7 @@ from .client import device_path
 from .failure import MISUSED, CommandFailure
 from .keys import last_used
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
-from .output import print_fields, print_json, print_plain, print_table
+from .output import print_fields, print_json, print_list, print_plain
 from .thumbprints import thumbprint_from
 from .twins import call, twin
 
@@ -117,16 +117,16 @@ def list_devices(
     """All devices."""
     with client_of(data, connection_string) as client:
         devices = client.get("/devices", top=top)
-    if as_json:
-        print_json(devices)
-    elif not devices:
-        print_plain("no devices yet: hubkeep device create ID")
-    else:
-        rows = (
-            (each["deviceId"], each["status"], each["connectionState"], _when(each["lastActivityTime"]))
-            for each in devices
-        )
-        print_table(("device", "status", "connection", "last activity"), rows)
+    rows = (
+        (each["deviceId"], each["status"], each["connectionState"], _when(each["lastActivityTime"])) for each in devices
+    )
+    print_list(
+        devices,
+        ("device", "status", "connection", "last activity"),
+        rows,
+        none="no devices yet: hubkeep device create ID",
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from .client import device_path
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
-from .output import print_json, print_plain, print_table
+from .output import print_json, print_list, print_plain
 
 
 def files(
@@ -28,13 +28,10 @@ def files(
         found = client.get(f"/api{device_path(device_id)}/files", top=top)
         own = f"{device_id}/"
         if fetch is None:
-            if as_json:
-                print_json(found)
-            elif not found:
-                print_plain(f"{device_id} has uploaded nothing")
-            else:
-                rows = ((each["name"].removeprefix(own), each["size"], _when(each["modified"])) for each in found)
-                print_table(("name", "bytes", "modified"), rows)
+            rows = ((each["name"].removeprefix(own), each["size"], _when(each["modified"])) for each in found)
+            print_list(
+                found, ("name", "bytes", "modified"), rows, none=f"{device_id} has uploaded nothing", as_json=as_json
+            )
             return
         path = next((each["path"] for each in found if each["name"] == own + fetch.removeprefix(own)), None)
         if path is None:

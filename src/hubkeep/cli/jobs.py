@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .client import HubClient
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
-from .output import err, print_fields, print_json, print_plain, print_table
+from .output import err, print_fields, print_json, print_list, print_table
 from .query import rows_of
 from .twins import ConnectOption, PayloadOption, SetOption, TagOption, TimeoutOption, json_payload, patch_of
 
@@ -93,13 +93,14 @@ def list_jobs(
     """Jobs, the newest first."""
     with client_of(data, connection_string) as client:
         jobs = client.get_page("/jobs/v2/query", top, jobStatus=status or None)
-    if as_json:
-        print_json(jobs)
-    elif not jobs:
-        print_plain("no jobs: hubkeep job create-twin JOB --where CONDITION --set desired.interval=5")
-    else:
-        rows = ((each["jobId"], each["type"], each["status"], _progress(each), each["startTime"][:19]) for each in jobs)
-        print_table(("job", "type", "status", "progress", "start"), rows)
+    rows = ((each["jobId"], each["type"], each["status"], _progress(each), each["startTime"][:19]) for each in jobs)
+    print_list(
+        jobs,
+        ("job", "type", "status", "progress", "start"),
+        rows,
+        none="no jobs: hubkeep job create-twin JOB --where CONDITION --set desired.interval=5",
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 from .client import device_path
 from .failure import CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, DeviceArgument, JsonOption, client_of
-from .output import print_fields, print_json, print_plain, print_table
+from .output import print_fields, print_json, print_list, print_plain
 
 app = typer.Typer(no_args_is_help=True, help="Module identities of a device: create, show, list, delete.")
 
@@ -71,13 +71,14 @@ def list_modules(
     """The modules of a device."""
     with client_of(data, connection_string) as client:
         modules = client.get(f"{device_path(device_id)}/modules")
-    if as_json:
-        print_json(modules)
-    elif not modules:
-        print_plain(f"no modules yet: hubkeep module create {device_id} MODULE")
-    else:
-        rows = ((each["moduleId"], each["managedBy"] or "", each["connectionState"]) for each in modules)
-        print_table(("module", "managed by", "connection"), rows)
+    rows = ((each["moduleId"], each["managedBy"] or "", each["connectionState"]) for each in modules)
+    print_list(
+        modules,
+        ("module", "managed by", "connection"),
+        rows,
+        none=f"no modules yet: hubkeep module create {device_id} MODULE",
+        as_json=as_json,
+    )
 
 
 @app.command()

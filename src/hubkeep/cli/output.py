@@ -42,6 +42,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     Console(highlight=False).print(table)
 
 
+def print_list(
+    found: Sequence[Any], columns: Sequence[str], rows: Iterable[Sequence[object]], *, none: str, as_json: bool
+) -> None:
+    """What the hub answered a list with. rows: of ``found``, read for the table alone. none: said where it is empty."""
+    if as_json:
+        print_json(found)
+    elif not found:
+        print_plain(none)
+    else:
+        print_table(columns, rows)
+
+
 def print_fields(fields: Mapping[str, object]) -> None:
     """Names and values in two columns; empty values are left out."""
     width = max((len(name) for name in fields), default=0)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
-from .output import print_json, print_plain, print_table
+from .output import print_list
 
 
 def replays(
@@ -20,10 +20,6 @@ def replays(
     """Tokens that came from another address than before: a device that moved, or somebody else who has its token."""
     with client_of(data, connection_string) as client:
         found = client.get("/api/replays", identity=identity, most=most)
-    if as_json:
-        print_json(found)
-    elif not found:
-        print_plain("no token came from a second address")
-    else:
-        names = ("time", "identity", "key", "surface", "address", "first_address", "first_time", "client")
-        print_table(names, ([each[name][:19] if "time" in name else each[name] for name in names] for each in found))
+    names = ("time", "identity", "key", "surface", "address", "first_address", "first_time", "client")
+    rows = ([each[name][:19] if "time" in name else each[name] for name in names] for each in found)
+    print_list(found, names, rows, none="no token came from a second address", as_json=as_json)

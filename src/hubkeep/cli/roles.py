@@ -7,7 +7,7 @@ import typer
 
 from .failure import MISUSED, CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
-from .output import print_json, print_plain, print_table
+from .output import print_json, print_list, print_plain
 
 app = typer.Typer(no_args_is_help=True, help="Roles of people who sign in: assign, list, remove.")
 
@@ -51,16 +51,17 @@ def list_roles(
     """Who has which role."""
     with client_of(data, connection_string) as client:
         found = client.get("/api/roles")
-    if as_json:
-        print_json(found)
-    elif not found:
-        print_plain("no roles: people who sign in may do nothing")
-    else:
-        rows = (
-            (each["name"], each["role"], f"{each['claim']}={each['value']}", each["devices"], each["reason"])
-            for each in found
-        )
-        print_table(("name", "role", "of", "for devices", "reason"), rows)
+    rows = (
+        (each["name"], each["role"], f"{each['claim']}={each['value']}", each["devices"], each["reason"])
+        for each in found
+    )
+    print_list(
+        found,
+        ("name", "role", "of", "for devices", "reason"),
+        rows,
+        none="no roles: people who sign in may do nothing",
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from .client import HubClient
 from .failure import CommandFailure
 from .options import DEFAULT_DATA, ConnectionStringOption, DataOption, JsonOption, client_of
-from .output import err, print_fields, print_json, print_plain, print_table
+from .output import err, print_fields, print_json, print_list, print_plain
 
 app = typer.Typer(
     no_args_is_help=True, help="Import and export jobs of the hub, through a container of blobs: start, show, cancel."
@@ -82,13 +82,14 @@ def list_transfers(
     """Import and export jobs, the newest first."""
     with client_of(data, connection_string) as client:
         jobs = client.get("/jobs")
-    if as_json:
-        print_json(jobs)
-    elif not jobs:
-        print_plain("no import and export jobs: hubkeep transfer export URL")
-    else:
-        rows = ((each["jobId"], each["type"], each["status"], f"{each['progress']} %") for each in jobs)
-        print_table(("job", "type", "status", "progress"), rows)
+    rows = ((each["jobId"], each["type"], each["status"], f"{each['progress']} %") for each in jobs)
+    print_list(
+        jobs,
+        ("job", "type", "status", "progress"),
+        rows,
+        none="no import and export jobs: hubkeep transfer export URL",
+        as_json=as_json,
+    )
 
 
 @app.command()
