@@ -22,7 +22,7 @@ async def _answer(request: web.BaseRequest) -> web.Response:
     return web.Response(status=204)
 
 
-def _unrecorded(error: HubError, link: LinkInfo, *, identity: str, operation: str, **presented: str) -> str:  # noqa: ARG001
+def _unrecorded(error: HubError, link: LinkInfo, *, identity: str, operation: str, **presented: str) -> str:  # noqa: ARG001  # as a listener calls it
     return ""
 
 

@@ -15,17 +15,15 @@ import jwt
 
 from hubkeep.connection.strict_json import strict_json
 from hubkeep.errors import FormatError, HubError, ServerBusy, Unauthorized
+from hubkeep.limits import PROVIDER_DOCUMENT, PROVIDER_KEYS_AGAIN, WEB_TOKEN, WEB_TOKEN_EARLY
 from hubkeep.ports import Clock, Fetch, FetchFailed
 
 from .plugins import Presented, Proved
 from .settings import WebTokenOptions
 
-_TOKEN: Final = 16 * 1024  # characters (L-I7)
-_KEYS: Final = 256 * 1024  # bytes of the issuer's keys
 _FETCH_WITHIN: Final = 10.0
 _KEPT: Final = 3600.0  # seconds after which keys are asked for anew
-_AGAIN: Final = 10.0  # seconds before an unknown key, or a failure, has them asked for again
-_SKEW: Final = 60.0
+_LATE: Final = 60.0  # seconds after its end that a token still counts
 _RSA_BITS: Final = 2048
 _KINDS: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
@@ -55,8 +53,8 @@ class WebTokens:
 
     async def _claims(self, token: str) -> Mapping[str, Any]:
         """What the issuer signed. Raises Unauthorized, ServerBusy."""
-        if len(token) > _TOKEN:
-            raise _refused(reason=f"a web token of {len(token)} characters; at most {_TOKEN}")
+        if len(token) > WEB_TOKEN.value:
+            raise _refused(reason=f"a web token of {len(token)} characters; at most {WEB_TOKEN.value}")
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
@@ -102,11 +100,11 @@ class WebTokens:
         now, ends = self._clock.now(), _time(claims, "exp")
         if ends is None:
             raise _refused(reason="the token never ends (exp)", remedy="have the issuer put exp into it")
-        if now > ends + _SKEW:
+        if now > ends + _LATE:
             raise _refused(reason=f"the token expired {now - ends:.0f} s ago", remedy="get a new one; check the clocks")
         for name in ("nbf", "iat"):
             begins = _time(claims, name)
-            if begins is not None and begins > now + _SKEW:
+            if begins is not None and begins > now + WEB_TOKEN_EARLY.value:
                 raise _refused(reason=f"the token begins in {begins - now:.0f} s ({name})", remedy="check the clocks")
 
     @staticmethod
@@ -165,7 +163,7 @@ class IssuerKeys:
         return made
 
     async def _refresh(self, now: float) -> None:
-        if self._path is None and now < self._asked + _AGAIN:
+        if self._path is None and now < self._asked + PROVIDER_KEYS_AGAIN.value:
             return
         self._asked = now
         try:
@@ -187,12 +185,12 @@ class IssuerKeys:
         state = self._path.stat()
         if (stamp := hash((state.st_mtime_ns, state.st_size, state.st_ino))) == self._stamp:
             return None
-        content = self._path.read_bytes()[: _KEYS + 1]
+        content = self._path.read_bytes()[: PROVIDER_DOCUMENT.value + 1]
         self._stamp = stamp
         return content
 
     async def _fetched(self) -> bytes:
-        return await self._fetch(self._url, at_most=_KEYS, within=_FETCH_WITHIN)
+        return await self._fetch(self._url, at_most=PROVIDER_DOCUMENT.value, within=_FETCH_WITHIN)
 
 
 def _fits(key: Mapping[str, Any], key_id: str, algorithm: str) -> bool:
